@@ -1,0 +1,77 @@
+//! What `walferry check` looks at: one file per neighbour.
+
+mod archive;
+mod catalog;
+mod clouds;
+mod directories;
+mod queue;
+mod server;
+
+use std::time::Duration;
+
+use crate::{
+    commands::check::{Finding, Level},
+    context::Context,
+};
+
+/// Everything, each part within `patience`.
+pub(crate) async fn all(ctx: &Context, patience: Duration) -> Vec<Finding> {
+    let mut findings = vec![configuration(ctx)];
+    let (catalog, queue, clouds, server) = tokio::join!(
+        bounded(patience, "catalog", catalog::check(ctx)),
+        bounded(patience, "queue", queue::check(ctx)),
+        bounded(patience, "repositories", clouds::check(ctx)),
+        bounded(patience, "server", server::check(ctx)),
+    );
+    findings.extend(catalog);
+    findings.extend(queue);
+    findings.extend(clouds);
+    findings.extend(
+        bounded(
+            patience,
+            "directories",
+            std::future::ready(directories::check(ctx)),
+        )
+        .await,
+    );
+    findings.extend(bounded(patience, "archive", archive::check(ctx)).await);
+    findings.extend(server);
+    findings
+}
+
+fn configuration(ctx: &Context) -> Finding {
+    match ctx.config.check() {
+        Ok(()) => Finding::ok("configuration", "configuration", "every setting is valid"),
+        Err(problems) => Finding::new(
+            Level::Critical,
+            "configuration",
+            "configuration",
+            problems.to_string(),
+            Some("`walferry config check` shows every setting and where it came from"),
+        ),
+    }
+}
+
+async fn bounded(
+    patience: Duration,
+    what: &'static str,
+    check: impl Future<Output = anyhow::Result<Vec<Finding>>>,
+) -> Vec<Finding> {
+    match tokio::time::timeout(patience, check).await {
+        Ok(Ok(findings)) => findings,
+        Ok(Err(error)) => vec![Finding::new(
+            Level::Unknown,
+            what,
+            "unknown",
+            format!("{error:#}"),
+            None,
+        )],
+        Err(_) => vec![Finding::new(
+            Level::Unknown,
+            what,
+            "unknown",
+            format!("no answer within {} s", patience.as_secs()),
+            None,
+        )],
+    }
+}

@@ -1,0 +1,128 @@
+//! `walferry`: what PostgreSQL, cron and people type.
+//!
+//! Exit codes: 0 done, 1 failed or not as it should be, 2 wrong usage; `check --nagios` has
+//! Nagios's own. Never above 125 from `push`: more would end PostgreSQL's archiver process.
+
+mod checks;
+mod commands;
+mod context;
+mod output;
+mod standing;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::context::Context;
+
+/// Archives PostgreSQL's WAL to two clouds through a job queue.
+#[derive(Parser)]
+#[command(
+    name = "walferry",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  archive_command = 'walferry push %p'\n  walferry status --watch\n  walferry check\n  walferry enqueue backfill --dir /var/lib/postgresql/old_wal --dry-run"
+)]
+struct Cli {
+    /// TOML configuration file [default: /etc/walferry/walferry.toml when it is there]
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// Override one setting, e.g. --set retention.days=14
+    #[arg(long, global = true, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Print JSON instead of text; the shapes are documented in docs/json.md
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Hand one file over to the archive directory: PostgreSQL's archive_command
+    Push(commands::push::PushArgs),
+    /// Put a job on the queue
+    Enqueue(commands::enqueue::Args),
+    /// Look into the queue and act on its jobs
+    Queue(commands::queue::Args),
+    /// The workers that live
+    Workers(commands::workers::Args),
+    /// Where the archive stands, at a glance
+    Status(commands::status::Args),
+    /// The archived files
+    Ls(commands::ls::Args),
+    /// What is missing between archived segments
+    Gaps(commands::gaps::Args),
+    /// Files that were not archived because something is wrong with them
+    Quarantine(commands::quarantine::Args),
+    /// Every dependency and promise on a line
+    Check(commands::check::Args),
+    /// What retention would delete, and why; deleting; stopping it
+    Retention(commands::retention::Args),
+    /// Adopt the objects that another system left in a prefix
+    Import(commands::import::Args),
+    /// A cluster's place in the buckets
+    Cluster(commands::cluster::Args),
+    /// The catalog's schema
+    Catalog(commands::catalog::Args),
+    /// The configuration as it is understood
+    Config(commands::config::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // PostgreSQL waits for `push`: no runtime, no pool, nothing but the directory.
+    let command = match cli.command {
+        Command::Push(args) => {
+            return commands::push::run(args, cli.config, &cli.set, cli.json);
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "walferry",
+                &mut std::io::stdout(),
+            );
+            return ExitCode::SUCCESS;
+        }
+        command => command,
+    };
+    match run(cli.config, cli.set, cli.json, command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("walferry: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(
+    config: Option<PathBuf>,
+    set: Vec<String>,
+    json: bool,
+    command: Command,
+) -> anyhow::Result<ExitCode> {
+    let ctx = Context::load(config, set, json)?;
+    match command {
+        Command::Push(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        Command::Enqueue(args) => commands::enqueue::run(&ctx, args).await,
+        Command::Queue(args) => commands::queue::run(&ctx, args).await,
+        Command::Workers(args) => commands::workers::run(&ctx, args).await,
+        Command::Status(args) => commands::status::run(&ctx, args).await,
+        Command::Ls(args) => commands::ls::run(&ctx, args).await,
+        Command::Gaps(args) => commands::gaps::run(&ctx, args).await,
+        Command::Quarantine(args) => commands::quarantine::run(&ctx, args).await,
+        Command::Check(args) => commands::check::run(&ctx, args).await,
+        Command::Retention(args) => commands::retention::run(&ctx, args).await,
+        Command::Import(args) => commands::import::run(&ctx, args).await,
+        Command::Cluster(args) => commands::cluster::run(&ctx, args).await,
+        Command::Catalog(args) => commands::catalog::run(&ctx, args).await,
+        Command::Config(args) => commands::config::run(&ctx, args).await,
+    }
+}

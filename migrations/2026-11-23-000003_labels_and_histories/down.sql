@@ -1,0 +1,2 @@
+DROP TABLE histories;
+DROP TABLE labels;

@@ -1,0 +1,4 @@
+DROP TABLE events;
+DROP TABLE retention_runs;
+DROP TABLE holds;
+DROP TABLE tombstones;

@@ -1,0 +1,130 @@
+//! One periodic job: when, what, onto which queue.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use walferry_observe::{EnqueueOutcome, Metrics};
+use walferry_queue::{Enqueued, NewJob, Queue};
+
+use crate::{
+    Ticks,
+    health::Beats,
+    interval::{self, Interval},
+};
+
+/// When a job is due.
+#[derive(Clone, Debug)]
+pub enum When {
+    /// Every so often, on multiples of the interval.
+    Every(Interval),
+    /// By a cron expression, in UTC.
+    Cron(Box<cron::Schedule>),
+}
+
+/// A job that is enqueued on a schedule.
+#[derive(Clone)]
+pub struct Periodic {
+    label: &'static str,
+    when: When,
+    queue: Queue,
+    job: NewJob,
+    /// For how long a slot stays taken after its job has ended.
+    keep: Duration,
+}
+
+impl Periodic {
+    /// Puts the parts together; `keep` is how late another scheduler may be.
+    #[must_use]
+    pub fn new(label: &'static str, when: When, queue: Queue, job: NewJob, keep: Duration) -> Self {
+        Self {
+            label,
+            when,
+            queue,
+            job,
+            keep,
+        }
+    }
+
+    /// The job's name.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        self.label
+    }
+
+    /// Where it goes.
+    #[must_use]
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The slot that lies now, for jobs of an interval. A cron job that was missed waits for
+    /// its next time: nothing depends on retention running an hour late.
+    #[must_use]
+    pub fn current_slot(&self) -> Option<u64> {
+        match &self.when {
+            When::Every(interval) => Some(interval.slot(interval::now())),
+            When::Cron(_) => None,
+        }
+    }
+
+    pub(crate) fn ticks(&self) -> Ticks {
+        match &self.when {
+            When::Every(interval) => crate::every(*interval),
+            When::Cron(schedule) => crate::cron((**schedule).clone()),
+        }
+    }
+
+    /// Enqueues the slot, again and again until Redis has answered or `shutdown`.
+    pub async fn enqueue(
+        &self,
+        slot: u64,
+        metrics: &Metrics,
+        beats: &Beats,
+        shutdown: &CancellationToken,
+    ) {
+        let job = NewJob {
+            unique_key: Some(format!("{}:{slot}", self.label)),
+            keep_key: self.keep,
+            ..self.job.clone()
+        };
+        let mut wait = Duration::from_millis(200);
+        loop {
+            let result = tokio::select! {
+                result = self.queue.enqueue(job.clone()) => result,
+                () = shutdown.cancelled() => return,
+            };
+            match result {
+                Ok(enqueued) => {
+                    beats.enqueued(self.label);
+                    let added = matches!(enqueued, Enqueued::Added(_));
+                    metrics.enqueued(
+                        self.label,
+                        if added {
+                            EnqueueOutcome::Added
+                        } else {
+                            EnqueueOutcome::Duplicate
+                        },
+                    );
+                    tracing::info!(job = self.label, slot, added, job.id = %enqueued.id(), "slot enqueued");
+                    return;
+                }
+                Err(error) => {
+                    beats.failed(self.label, &error.to_string());
+                    metrics.enqueued(self.label, EnqueueOutcome::Failed);
+                    tracing::error!(
+                        job = self.label,
+                        slot,
+                        error = &error as &dyn std::error::Error,
+                        "the slot was not enqueued; it is tried again"
+                    );
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = shutdown.cancelled() => return,
+                    }
+                    wait = (wait * 2).min(Duration::from_secs(10));
+                    beats.beat(self.label);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Archiving, as a segment lives it. Each step consumes what the one before
+//! returned; none looks back.
+//!
+//! 1. [`register`]: scan a directory, examine what is new, write rows.
+//! 2. [`cycle`]: claim rows and run them, bounded, until nothing is left.
+//! 3. [`process`]: one claimed file: check, pack, upload, verify, complete, delete.
+//! 4. [`heal`]: a missing copy from the cloud that has one.
+
+pub mod archiver;
+pub mod cycle;
+pub mod heal;
+pub mod import;
+pub mod lanes;
+pub mod leases;
+pub mod local;
+pub mod owner;
+pub mod pack;
+pub mod pool;
+pub mod process;
+pub mod register;
+pub mod stream;
+pub mod unpack;
+pub mod upload;

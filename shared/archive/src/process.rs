@@ -1,0 +1,617 @@
+//! One claimed file: check → pack → upload side by side → verify → complete → delete.
+
+use std::time::Instant;
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
+use walferry_catalog::{
+    CatalogError,
+    claims::{self, Claim, CopyState, ReleaseAs},
+    completion::{self, Completed, CopyFailure, Enough, Waiting},
+};
+use walferry_layout::{metadata::ObjectMetadata, object_key};
+use walferry_proof::{Expected, ExpectedEtag, ObjectKey, RepositoryName, Verified};
+
+use crate::{
+    archiver::{Archiver, Served, Target},
+    heal,
+    lanes::Admission,
+    leases::{Lease, LeaseLost},
+    local::{self, LocalError},
+    owner::Owner,
+    pack::{Encoder, Packed},
+    stream::Streamed,
+    upload::{CopyError, Upload},
+};
+
+/// How one claim ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// VERIFIED everywhere it has to be, and the local file deleted or nobody's.
+    Archived {
+        /// Size of a copy in bytes; 0 when none was made now.
+        stored: u64,
+    },
+    /// Some copies are still due; the claim was given back.
+    Waiting,
+    /// Nothing was done; the claim was given back or had been lost.
+    Released,
+}
+
+/// A claim could not be processed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The catalog failed or fenced us off.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The local file is not what it was, or cannot be read.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The lease ran out.
+    #[error(transparent)]
+    Lease(#[from] LeaseLost),
+}
+
+impl Archiver {
+    /// Runs one claim to its end. A second run is harmless: every step looks at what is
+    /// there before it acts, and every write to the catalog is fenced by the attempt.
+    pub async fn process(
+        &self,
+        cluster: &Served,
+        claim: Claim,
+        lease: Lease,
+        admission: Admission,
+    ) -> Ended {
+        let began = Instant::now();
+        let stop = lease.cancelled().clone();
+        let outcome = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(ProcessError::Lease(LeaseLost::Lost)),
+            outcome = self.run(cluster, &claim, &lease, admission) => outcome,
+        };
+        match outcome {
+            Ok(ended) => {
+                self.report(cluster, &claim, ended, began);
+                ended
+            }
+            Err(error) => {
+                self.give_back(&claim, &error).await;
+                Ended::Released
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        cluster: &Served,
+        claim: &Claim,
+        lease: &Lease,
+        admission: Admission,
+    ) -> Result<Ended, ProcessError> {
+        let due = self.due(claim);
+        let here = local::served(cluster, claim);
+        if due.is_empty() {
+            return self.compare_again(cluster, claim, lease, &here).await;
+        }
+        let healable = claim.sha256.is_some()
+            && claim.copies.iter().any(|copy| {
+                copy.state == CopyState::Verified
+                    && self.target(&copy.repository).is_some_and(Target::up)
+            });
+        let Some(owner) = owner(cluster, claim) else {
+            let reason = "no segment of this cluster was seen yet, so its system id is unknown";
+            let mut conn = self.0.catalog.get().await?;
+            claims::release(
+                &mut conn,
+                claim.token,
+                ReleaseAs::NotYet {
+                    reason: reason.to_owned(),
+                    retry_after: self.0.settings.retry_base,
+                },
+            )
+            .await?;
+            return Ok(Ended::Released);
+        };
+        let key = object_key(&claim.prefix.key_prefix, &claim.file);
+        // The compressed copy in the other cloud saves reading and packing again.
+        if healable {
+            let copied = heal::from_another(self, claim, lease, &owner, &key, &due).await;
+            return self.complete(cluster, claim, lease, copied, &here).await;
+        }
+        match here.first() {
+            Some(file) => {
+                let copied = self
+                    .archive_local(cluster, claim, lease, admission, &owner, &key, &due, file)
+                    .await?;
+                self.complete(cluster, claim, lease, copied, &here).await
+            }
+            None => {
+                let mut conn = self.0.catalog.get().await?;
+                claims::release(&mut conn, claim.token, ReleaseAs::Nothing).await?;
+                Ok(Ended::Released)
+            }
+        }
+    }
+
+    /// The repositories that this claim still owes a copy and that can be asked.
+    fn due(&self, claim: &Claim) -> Vec<Target> {
+        claim
+            .copies
+            .iter()
+            .filter(|copy| copy.state == CopyState::Due && copy.due_in.is_none())
+            .filter_map(|copy| self.target(&copy.repository).cloned())
+            .collect()
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the facts of one claim, gathered by `run`"
+    )]
+    async fn archive_local(
+        &self,
+        cluster: &Served,
+        claim: &Claim,
+        lease: &Lease,
+        admission: Admission,
+        owner: &Owner,
+        key: &ObjectKey,
+        due: &[Target],
+        file: &local::Here,
+    ) -> Result<Copied, ProcessError> {
+        let encoder = self.encoder(claim, file.stat.size).await?;
+        if encoder.0 == Encoder::ZlibRs {
+            drop(admission);
+            let streamed = Streamed {
+                archiver: self,
+                cluster,
+                claim,
+                lease,
+                owner,
+                key,
+                level: encoder.1,
+            };
+            return streamed.archive(due, file).await;
+        }
+        let packed = local::pack(self, claim, file, encoder.1, lease.cancelled()).await?;
+        let mut conn = self.0.catalog.get().await?;
+        // Recorded before the first PUT: a crash right after leaves a row that tells later
+        // attempts which encoder and level to use, so that a repeated PUT is identical.
+        let recorded = completion::set_packed(
+            &mut conn,
+            claim.token,
+            &completion::Packed {
+                sha256: packed.sha256,
+                size: packed.plain_size,
+                encoder: walferry_catalog::claims::Encoder {
+                    name: encoder.0.as_str().to_owned(),
+                    level: encoder.1,
+                },
+                compressed_size: packed.gzip.body.len() as u64,
+                compressed_md5: packed.gzip.md5,
+            },
+        )
+        .await;
+        drop(conn);
+        if let Err(error @ CatalogError::Conflict { .. }) = recorded {
+            self.quarantine_local(claim, file, &error).await?;
+            return Ok(Copied::nothing());
+        }
+        recorded?;
+        local::record_knowledge(self, claim, &packed).await?;
+        let metadata = metadata(cluster, owner, claim, &packed, encoder);
+        let upload = Upload {
+            pool: &self.0.pool,
+            lease,
+            key,
+            metadata: &metadata,
+            mode: self.0.settings.verify,
+        };
+        let expected = Expected {
+            sha256: packed.sha256,
+            plain_size: packed.plain_size,
+            stored_size: packed.gzip.body.len() as u64,
+            stored_md5: packed.gzip.md5,
+            etag: ExpectedEtag::Single(packed.gzip.md5),
+        };
+        let mut copied = self
+            .side_by_side(
+                claim,
+                owner,
+                due,
+                admission,
+                &upload,
+                &packed.gzip,
+                &expected,
+            )
+            .await;
+        copied.hashed = Some(file.clone());
+        Ok(copied)
+    }
+
+    /// Sends one packed file to every repository it is due in, each on its own.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the facts of one claim, gathered by `run`"
+    )]
+    async fn side_by_side(
+        &self,
+        claim: &Claim,
+        owner: &Owner,
+        due: &[Target],
+        admission: Admission,
+        upload: &Upload<'_>,
+        gzip: &Packed,
+        expected: &Expected,
+    ) -> Copied {
+        let one_is_done = CancellationToken::new();
+        let mut uploads: FuturesUnordered<_> = due
+            .iter()
+            .map(|target| {
+                let one_is_done = &one_is_done;
+                async move {
+                    let name = target.name();
+                    let result = async {
+                        let place = tokio::select! {
+                            biased;
+                            place = self.0.lanes.enter(name) => place,
+                            () = async {
+                                one_is_done.cancelled().await;
+                                self.0.lanes.stands_still(name).await;
+                            } => return Err(CopyError::NoRoom { repository: name.clone() }),
+                        };
+                        self.0
+                            .owners
+                            .ensure(target.store.as_ref(), &claim.prefix.key_prefix, owner)
+                            .await?;
+                        let verified = upload.packed(target.store.as_ref(), gzip, expected).await;
+                        drop(place);
+                        verified
+                    }
+                    .await;
+                    (name.clone(), result)
+                }
+            })
+            .collect();
+        let mut copied = Copied::nothing();
+        let mut admission = Some(admission);
+        while let Some((name, result)) = uploads.next().await {
+            one_is_done.cancel();
+            // From here on the segment only occupies lanes, and the next one may begin.
+            admission.take();
+            copied.add(self, claim, name, result);
+        }
+        copied
+    }
+
+    /// Writes what was proven, and deletes the local file when that is enough.
+    async fn complete(
+        &self,
+        cluster: &Served,
+        claim: &Claim,
+        lease: &Lease,
+        copied: Copied,
+        here: &[local::Here],
+    ) -> Result<Ended, ProcessError> {
+        if copied.verified.is_empty() && copied.failures.is_empty() {
+            return Ok(Ended::Released);
+        }
+        let stored = copied.verified.first().map_or(0, Verified::stored_size);
+        let mut conn = self.0.catalog.get().await?;
+        let completed = completion::complete(
+            &mut conn,
+            claim.token,
+            copied.verified,
+            copied.failures,
+            self.enough(cluster),
+        )
+        .await?;
+        drop(conn);
+        match completed {
+            Completed::Archived(archived) => {
+                let deleted =
+                    local::delete_all(self, claim, lease, &archived, here, copied.hashed.as_ref())
+                        .await?;
+                let all = archived.all_required();
+                let mut conn = self.0.catalog.get().await?;
+                completion::local_deleted(&mut conn, &archived, &deleted).await?;
+                Ok(if all {
+                    Ended::Archived { stored }
+                } else {
+                    Ended::Waiting
+                })
+            }
+            Completed::Waiting(Waiting {
+                all_required: true, ..
+            }) => Ok(Ended::Archived { stored }),
+            Completed::Waiting(_) => Ok(Ended::Waiting),
+        }
+    }
+
+    /// VERIFIED long ago, and the file lies here (again): the same content goes, another stays.
+    async fn compare_again(
+        &self,
+        cluster: &Served,
+        claim: &Claim,
+        lease: &Lease,
+        here: &[local::Here],
+    ) -> Result<Ended, ProcessError> {
+        let mut conn = self.0.catalog.get().await?;
+        let Some(file) = here.first() else {
+            claims::release(&mut conn, claim.token, ReleaseAs::Nothing).await?;
+            return Ok(Ended::Released);
+        };
+        drop(conn);
+        let found = local::hash(self, claim, file, lease.cancelled()).await?;
+        let mut conn = self.0.catalog.get().await?;
+        match completion::prove_archived(&mut conn, claim.token, found, self.enough(cluster)).await
+        {
+            Ok(Some(archived)) => {
+                drop(conn);
+                let deleted =
+                    local::delete_all(self, claim, lease, &archived, here, Some(file)).await?;
+                let mut conn = self.0.catalog.get().await?;
+                completion::local_deleted(&mut conn, &archived, &deleted).await?;
+                Ok(Ended::Archived { stored: 0 })
+            }
+            Ok(None) => {
+                claims::release(&mut conn, claim.token, ReleaseAs::Nothing).await?;
+                Ok(Ended::Released)
+            }
+            Err(error @ CatalogError::Conflict { .. }) => {
+                drop(conn);
+                self.quarantine_local(claim, file, &error).await?;
+                Ok(Ended::Released)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) async fn quarantine_local(
+        &self,
+        claim: &Claim,
+        file: &local::Here,
+        error: &CatalogError,
+    ) -> Result<(), ProcessError> {
+        self.note_other_content(claim, file, error).await?;
+        let mut conn = self.0.catalog.get().await?;
+        completion::quarantine_local(
+            &mut conn,
+            claim.token,
+            file.directory,
+            "other-content",
+            &error.to_string(),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Two files of one name and different content are a critical finding that names both.
+    pub(crate) async fn note_other_content(
+        &self,
+        claim: &Claim,
+        file: &local::Here,
+        error: &CatalogError,
+    ) -> Result<(), ProcessError> {
+        tracing::error!(
+            segment.name = %claim.file,
+            directory.path = %file.path.display(),
+            error = error as &dyn std::error::Error,
+            "the file has another content than the archived one of that name; it stays where it is. \
+             HINT: compare both, then `walferry quarantine move` puts the file aside"
+        );
+        self.critical(
+            claim.prefix.cluster,
+            "other-content",
+            format!("`{}` in `{}`: {error}", claim.file, file.path.display()),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn encoder(&self, claim: &Claim, size: u64) -> Result<(Encoder, u8), ProcessError> {
+        let ours = (
+            Encoder::for_size(size, self.0.settings.whole_limit),
+            self.0.settings.level,
+        );
+        let recorded = match &claim.encoder {
+            Some(recorded) => recorded.clone(),
+            None => {
+                let mut conn = self.0.catalog.get().await?;
+                let wanted = walferry_catalog::claims::Encoder {
+                    name: ours.0.as_str().to_owned(),
+                    level: ours.1,
+                };
+                completion::choose_encoder(&mut conn, claim.token, &wanted).await?
+            }
+        };
+        // An encoder that this version does not have makes other bytes: an object that is
+        // already there is then read back and adopted.
+        Ok(Encoder::parse(&recorded.name).map_or(ours, |encoder| (encoder, recorded.level)))
+    }
+
+    /// How many copies allow the local file to go: all that are required, or one while a
+    /// directory's file system is fuller than the setting allows.
+    pub(crate) fn enough(&self, cluster: &Served) -> Enough {
+        let pressed = self
+            .0
+            .settings
+            .delete_after_one_copy_above
+            .is_some_and(|mark| {
+                cluster
+                    .directories
+                    .iter()
+                    .any(|directory| local::share(&directory.path) > mark)
+            });
+        if pressed {
+            Enough::Copies(std::num::NonZeroU32::MIN)
+        } else {
+            Enough::AllRequired
+        }
+    }
+
+    async fn give_back(&self, claim: &Claim, error: &ProcessError) {
+        let release = match error {
+            ProcessError::Lease(_) => {
+                self.0.observer.claim("lost");
+                tracing::warn!(
+                    segment.name = %claim.file,
+                    error = error as &dyn std::error::Error,
+                    "the claim is no longer held; nothing more is done for it"
+                );
+                return;
+            }
+            ProcessError::Catalog(error) if error.is_lost_claim() => {
+                self.0.observer.claim("lost");
+                return;
+            }
+            ProcessError::Local(LocalError::Gone { .. }) => ReleaseAs::Nothing,
+            ProcessError::Catalog(_) | ProcessError::Local(_) => ReleaseAs::Failed {
+                error: chain(error),
+                cause: "source",
+                retry_after: crate::upload::backoff(
+                    claim.failures,
+                    self.0.settings.retry_base,
+                    self.0.settings.retry_max,
+                ),
+            },
+        };
+        tracing::warn!(
+            segment.name = %claim.file,
+            error = error as &dyn std::error::Error,
+            "the file was not archived; it is tried again"
+        );
+        self.0.observer.claim("released");
+        // When the catalog is down the lease runs out by itself, with the same effect.
+        if let Ok(mut conn) = self.0.catalog.get().await {
+            let _ = claims::release(&mut conn, claim.token, release).await;
+        }
+    }
+
+    fn report(&self, cluster: &Served, claim: &Claim, ended: Ended, began: Instant) {
+        self.0.observer.claim(match ended {
+            Ended::Archived { .. } => "completed",
+            Ended::Waiting | Ended::Released => "released",
+        });
+        if let (Ended::Archived { stored }, false) = (ended, claim.verified_before) {
+            let plain = claim
+                .size
+                .or_else(|| claim.local.first().map(|file| file.stat.size))
+                .unwrap_or(0);
+            self.0
+                .observer
+                .archived(&cluster.name, plain, stored, began.elapsed());
+            tracing::info!(
+                cluster.name,
+                segment.name = %claim.file,
+                size_bytes = plain,
+                stored_bytes = stored,
+                attempt = %claim.token.attempt,
+                duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "archived"
+            );
+        }
+    }
+}
+
+/// What came of the copies of one claim.
+pub(crate) struct Copied {
+    pub(crate) verified: Vec<Verified>,
+    pub(crate) failures: Vec<CopyFailure>,
+    /// The local file whose content this attempt has hashed.
+    pub(crate) hashed: Option<local::Here>,
+}
+
+impl Copied {
+    pub(crate) fn nothing() -> Self {
+        Self {
+            verified: Vec::new(),
+            failures: Vec::new(),
+            hashed: None,
+        }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        archiver: &Archiver,
+        claim: &Claim,
+        name: RepositoryName,
+        result: Result<Verified, CopyError>,
+    ) {
+        let settings = &archiver.0.settings;
+        match result {
+            Ok(verified) => {
+                archiver.0.observer.copy(&name, true);
+                self.verified.push(verified);
+            }
+            Err(error) => {
+                let attempts = claim
+                    .copies
+                    .iter()
+                    .find(|copy| copy.repository == name)
+                    .map_or(0, |copy| copy.attempts);
+                if !matches!(error, CopyError::NoRoom { .. }) {
+                    archiver.0.observer.copy(&name, false);
+                    if error.critical() {
+                        tracing::error!(segment.name = %claim.file, repository.name = %name,
+                            error = &error as &dyn std::error::Error, "the copy needs a person");
+                    } else {
+                        tracing::warn!(segment.name = %claim.file, repository.name = %name,
+                            error = &error as &dyn std::error::Error, "the copy was not made; it stays due");
+                    }
+                }
+                self.failures.push(CopyFailure {
+                    repository: name,
+                    error: chain(&error),
+                    cause: error.cause().to_owned(),
+                    retry_after: error.retry_after(
+                        attempts,
+                        settings.retry_base,
+                        settings.retry_max,
+                    ),
+                });
+            }
+        }
+    }
+}
+
+/// The error and its causes as one sentence.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+pub(crate) fn owner(cluster: &Served, claim: &Claim) -> Option<Owner> {
+    Some(Owner {
+        cluster: cluster.name.clone(),
+        system_id: claim.prefix.system_id?,
+        segment_size: claim.prefix.segment_size?,
+    })
+}
+
+fn metadata(
+    cluster: &Served,
+    owner: &Owner,
+    claim: &Claim,
+    packed: &local::PackedFile,
+    encoder: (Encoder, u8),
+) -> ObjectMetadata {
+    ObjectMetadata {
+        sha256: packed.sha256,
+        size: packed.plain_size,
+        cluster: cluster.name.clone(),
+        system_id: owner.system_id,
+        encoder: encoder.0.as_str().to_owned(),
+        level: encoder.1,
+        mtime: claim.mtime.unwrap_or_else(chrono::Utc::now),
+    }
+}

@@ -1,0 +1,422 @@
+//! Scan a directory, examine what is new, write rows.
+//!
+//! Idempotent: what is registered as it lies there is passed over, so that any number of
+//! workers may scan one directory at once.
+
+use std::{collections::HashSet, path::PathBuf, str::FromStr as _};
+
+use chrono::{DateTime, Utc};
+use walferry_catalog::{
+    CatalogError, DirectoryId, clusters, events,
+    intake::{self, LocalStat, NewFile, ScanReport, SeenFile},
+    suspects::{self, NewSuspect},
+};
+use walferry_spool::{Content, Directory, FileId, InspectError, OpenError, Suspicion, Usage};
+use walferry_wal::{NameError, SegmentSize, SystemId, WalFile};
+
+use crate::archiver::{Archiver, Served, ServedDirectory};
+
+/// Files that are examined and registered with one statement.
+const BATCH: usize = 500;
+
+/// Which files of a directory are wanted, by name; both ends included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl Range {
+    /// A range between two WAL file names.
+    ///
+    /// # Errors
+    /// When one is no WAL file name.
+    pub fn parse(from: Option<&str>, to: Option<&str>) -> Result<Self, NameError> {
+        let name = |text: Option<&str>| {
+            text.map(|text| WalFile::from_str(text).map(|file| file.to_string()))
+                .transpose()
+        };
+        Ok(Self {
+            from: name(from)?,
+            to: name(to)?,
+        })
+    }
+
+    fn has(&self, file: &WalFile) -> bool {
+        let name = file.to_string();
+        self.from.as_ref().is_none_or(|from| name >= *from)
+            && self.to.as_ref().is_none_or(|to| name <= *to)
+    }
+}
+
+/// A directory could not be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The directory is not there or cannot be read.
+    #[error("scan directory `{}`", path.display())]
+    Scan {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl Archiver {
+    /// Registers what is new in every directory of `cluster`.
+    ///
+    /// # Errors
+    /// The first directory's that failed; the others were registered all the same.
+    pub async fn register(&self, cluster: &Served) -> Result<(), RegisterError> {
+        let mut outcome = Ok(());
+        for directory in &cluster.directories {
+            if let Err(error) = self.register_directory(cluster, directory).await
+                && outcome.is_ok()
+            {
+                outcome = Err(error);
+            }
+        }
+        outcome
+    }
+
+    async fn register_directory(
+        &self,
+        cluster: &Served,
+        served: &ServedDirectory,
+    ) -> Result<(), RegisterError> {
+        let path = served.path.clone();
+        let scanned = on_a_thread(served, move || {
+            let directory = Directory::open(&path)?;
+            let entries = walferry_spool::scan(&directory)?;
+            Ok((entries, walferry_spool::usage(&directory)?))
+        })
+        .await?;
+        let (entries, usage) = scanned;
+        let mut found = Found::default();
+        let mut seen = Vec::new();
+        for entry in entries {
+            match entry.file {
+                Ok(file) if cluster.range.has(&file) => seen.push((file, entry.stat)),
+                Ok(_) => {}
+                Err(suspicion) => found.suspect(printable(&entry.name), &suspicion),
+            }
+        }
+        let mut conn = self.0.catalog.get().await?;
+        let wanted: Vec<SeenFile> = seen
+            .iter()
+            .map(|(file, stat)| SeenFile {
+                file: *file,
+                stat: local_stat(stat),
+            })
+            .collect();
+        let unknown = intake::unknown(&mut conn, served.id, &wanted).await?;
+        let mut fresh: Vec<WalFile> = unknown.into_iter().map(|at| seen[at].0).collect();
+        // History first: whoever is interrupted here has registered what orders the rest.
+        fresh.sort_unstable();
+        for batch in fresh.chunks(BATCH) {
+            self.register_batch(cluster, served, batch, &mut found)
+                .await?;
+        }
+        let missing = intake::missing(&mut conn, served.id, &seen_names(&seen)).await?;
+        drop(conn);
+        self.confirm_gone(cluster, served, missing).await?;
+        self.report_scan(served, &usage, &seen, found).await
+    }
+
+    /// Examines files and registers those that are what their names say.
+    async fn register_batch(
+        &self,
+        cluster: &Served,
+        served: &ServedDirectory,
+        batch: &[WalFile],
+        found: &mut Found,
+    ) -> Result<(), RegisterError> {
+        let mut conn = self.0.catalog.get().await?;
+        let row = clusters::clusters(&mut conn)
+            .await?
+            .into_iter()
+            .find(|row| row.id == cluster.id);
+        let Some(row) = row else { return Ok(()) };
+        drop(conn);
+        let (path, files, system) = (served.path.clone(), batch.to_vec(), row.prefix.system_id);
+        let examined = on_a_thread(served, move || {
+            let directory = Directory::open(&path)?;
+            Ok(examine(&directory, &files, system))
+        })
+        .await?;
+        let mut identity = None;
+        let mut fresh = Vec::new();
+        for (file, outcome) in examined {
+            match outcome {
+                Ok((stat, pages)) => {
+                    identity = identity.or(pages);
+                    fresh.push(NewFile {
+                        file,
+                        stat: local_stat(&stat),
+                        mtime: time(stat.mtime_ns),
+                    });
+                }
+                Err(InspectError::Open(OpenError::Gone { .. })) => {}
+                Err(error) => match error.suspicion() {
+                    Some(suspicion) => found.suspect(file.to_string(), suspicion),
+                    None => {
+                        tracing::warn!(segment.name = %file, directory.path = %served.path.display(),
+                            error = &error as &dyn std::error::Error, "the file could not be examined");
+                        found.unreadable(file.to_string(), &error);
+                    }
+                },
+            }
+        }
+        let mut conn = self.0.catalog.get().await?;
+        if let (None, Some((system, size))) = (row.prefix.system_id, identity) {
+            clusters::set_identity(&mut conn, row.prefix.id, system, size).await?;
+        }
+        if !fresh.is_empty() {
+            let registered = intake::register(
+                &mut conn,
+                row.prefix.id,
+                served.id,
+                &fresh,
+                &self.required(),
+            )
+            .await?;
+            tracing::debug!(
+                cluster.name,
+                new = registered.new,
+                again = registered.again,
+                "registered"
+            );
+        }
+        Ok(())
+    }
+
+    /// A file that is registered and was not in the listing may have come back since.
+    async fn confirm_gone(
+        &self,
+        cluster: &Served,
+        served: &ServedDirectory,
+        missing: Vec<WalFile>,
+    ) -> Result<(), RegisterError> {
+        let missing: Vec<WalFile> = missing
+            .into_iter()
+            .filter(|file| cluster.range.has(file))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let path = served.path.clone();
+        let gone = tokio::task::spawn_blocking(move || {
+            missing
+                .into_iter()
+                .filter(|file| {
+                    path.join(file.to_string())
+                        .symlink_metadata()
+                        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+                })
+                .collect::<Vec<_>>()
+        })
+        .await
+        .map_err(|error| scan_error(served, Box::new(error)))?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut conn = self.0.catalog.get().await?;
+        for lost in intake::gone(&mut conn, served.id, &gone).await? {
+            tracing::error!(segment.name = %lost, directory.path = %served.path.display(),
+                "the file vanished before any copy of it was verified. HINT: whoever cleans this directory destroys the archive; \
+                 if PostgreSQL still has the segment in pg_wal, hand it over again");
+        }
+        Ok(())
+    }
+
+    async fn report_scan(
+        &self,
+        served: &ServedDirectory,
+        usage: &Usage,
+        seen: &[(WalFile, FileId)],
+        found: Found,
+    ) -> Result<(), RegisterError> {
+        let mut conn = self.0.catalog.get().await?;
+        if !found.suspects.is_empty() {
+            suspects::report(&mut conn, served.id, &found.suspects).await?;
+        }
+        let still: Vec<String> = found
+            .suspects
+            .iter()
+            .map(|suspect| suspect.name.clone())
+            .collect();
+        suspects::keep_only(&mut conn, served.id, &still).await?;
+        let newest = seen.iter().map(|(_, stat)| stat.mtime_ns).max().map(time);
+        intake::touch_scan(
+            &mut conn,
+            served.id,
+            &ScanReport {
+                scanned_by: self.0.settings.worker.clone(),
+                files: usage.files,
+                bytes: usage.bytes,
+                fs_total: usage.fs_total,
+                fs_available: usage.fs_available,
+                newest_arrival: newest,
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn critical(
+        &self,
+        cluster: walferry_catalog::ClusterId,
+        code: &'static str,
+        message: String,
+    ) -> Result<(), CatalogError> {
+        let mut conn = self.0.catalog.get().await?;
+        events::record(
+            &mut conn,
+            &events::NewEvent {
+                severity: events::Severity::Critical,
+                code,
+                cluster: Some(cluster),
+                message,
+            },
+        )
+        .await
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    suspects: Vec<NewSuspect>,
+}
+
+impl Found {
+    fn suspect(&mut self, name: String, suspicion: &Suspicion) {
+        self.suspects.push(NewSuspect {
+            name,
+            reason_code: suspicion.code().to_owned(),
+            reason: format!("{suspicion}. HINT: {}", suspicion.hint()),
+            critical: !suspicion.transient(),
+        });
+    }
+
+    fn unreadable(&mut self, name: String, error: &InspectError) {
+        self.suspects.push(NewSuspect {
+            name,
+            reason_code: "io".to_owned(),
+            reason: crate::process::chain(error),
+            critical: true,
+        });
+    }
+}
+
+type Examined = Result<(FileId, Option<(SystemId, SegmentSize)>), InspectError>;
+
+fn examine(
+    directory: &Directory,
+    files: &[WalFile],
+    system: Option<SystemId>,
+) -> Vec<(WalFile, Examined)> {
+    // The first segment names the system; the rest of the batch has to agree with it.
+    let mut system = system;
+    let mut examined = Vec::with_capacity(files.len());
+    for file in files {
+        let outcome = walferry_spool::inspect(directory, file, system).map(|inspected| {
+            let pages = match inspected.content {
+                Content::Pages {
+                    header,
+                    unknown_magic,
+                } => {
+                    if let Some(magic) = unknown_magic {
+                        tracing::warn!(segment.name = %file, magic = format!("{:04X}", magic.0),
+                            "pages of an unknown PostgreSQL version; archived all the same");
+                    }
+                    system = Some(header.system_id);
+                    Some((header.system_id, header.segment_size))
+                }
+                Content::History(_) | Content::Label(_) => None,
+            };
+            (*inspected.file.id(), pages)
+        });
+        examined.push((*file, outcome));
+    }
+    examined
+}
+
+async fn on_a_thread<T: Send + 'static>(
+    served: &ServedDirectory,
+    work: impl FnOnce() -> Result<T, Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+) -> Result<T, RegisterError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| scan_error(served, Box::new(error)))?
+        .map_err(|error| scan_error(served, error))
+}
+
+fn scan_error(
+    served: &ServedDirectory,
+    source: Box<dyn std::error::Error + Send + Sync>,
+) -> RegisterError {
+    RegisterError::Scan {
+        path: served.path.clone(),
+        source,
+    }
+}
+
+fn seen_names(seen: &[(WalFile, FileId)]) -> Vec<WalFile> {
+    let names: HashSet<WalFile> = seen.iter().map(|(file, _)| *file).collect();
+    names.into_iter().collect()
+}
+
+fn local_stat(id: &FileId) -> LocalStat {
+    LocalStat {
+        dev: id.dev,
+        ino: id.ino,
+        size: id.size,
+        mtime_ns: id.mtime_ns,
+    }
+}
+
+/// A name may hold anything but `/`: control characters and bad UTF-8 are escaped.
+fn printable(name: &std::ffi::OsStr) -> String {
+    match name.to_str() {
+        Some(name) if !name.chars().any(char::is_control) => name.to_owned(),
+        _ => name.as_encoded_bytes().escape_ascii().to_string(),
+    }
+}
+
+fn time(mtime_ns: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_nanos(mtime_ns)
+}
+
+/// The rows of the directories that are served.
+#[must_use]
+pub fn directory_ids(cluster: &Served) -> Vec<DirectoryId> {
+    cluster
+        .directories
+        .iter()
+        .map(|directory| directory.id)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_both_its_ends_and_refuses_what_is_no_wal_name() {
+        let range = Range::parse(
+            Some("000000010000000000000002"),
+            Some("000000010000000000000004"),
+        )
+        .expect("both are names");
+        let has = |name: &str| range.has(&name.parse().expect("a name"));
+        assert!(!has("000000010000000000000001"));
+        assert!(has("000000010000000000000002"));
+        assert!(has("000000010000000000000004"));
+        assert!(!has("000000010000000000000005"));
+        assert!(Range::parse(Some("../etc/passwd"), None).is_err());
+    }
+}

@@ -1,0 +1,295 @@
+//! Files too large for a buffer: hashed in one pass, packed and sent in another, in bounded
+//! memory whatever their size.
+//!
+//! The hash comes first because it goes into the objects' metadata, which S3 takes with the
+//! first byte of a multipart upload. One packer feeds every repository through a short
+//! channel; a repository that stands still for too long while another moves loses its place,
+//! not its copy.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::mpsc;
+use walferry_catalog::{claims::Claim, completion};
+use walferry_layout::metadata::ObjectMetadata;
+use walferry_proof::{
+    Expected, ExpectedEtag, Hasher, Md5, Md5Hasher, ObjectKey, RepositoryName, Sha256, Verified,
+};
+use walferry_spool::SpooledFile;
+use walferry_store::{At, ReadRepository as _, Repository as _, StoreError};
+
+use crate::{
+    archiver::{Archiver, Served, Target},
+    leases::Lease,
+    local::{self, Here, LocalError},
+    owner::Owner,
+    pack::{Encoder, stream_encoder},
+    process::{Copied, ProcessError},
+    upload::{CopyError, Upload},
+};
+
+/// Read, hashed and packed between two looks at the cancellation token.
+const PIECE: usize = 1 << 20;
+/// A repository that takes nothing for so long, while another does, loses its place.
+const STANDS_STILL: Duration = Duration::from_secs(10);
+/// Pieces that wait in front of one repository.
+const AHEAD: usize = 4;
+
+type Gzip = flate2::write::GzEncoder<Vec<u8>>;
+
+pub(crate) struct Streamed<'a> {
+    pub(crate) archiver: &'a Archiver,
+    pub(crate) cluster: &'a Served,
+    pub(crate) claim: &'a Claim,
+    pub(crate) lease: &'a Lease,
+    pub(crate) owner: &'a Owner,
+    pub(crate) key: &'a ObjectKey,
+    pub(crate) level: u8,
+}
+
+impl Streamed<'_> {
+    /// Archives `here` into every repository of `due`.
+    pub(crate) async fn archive(
+        &self,
+        due: &[Target],
+        here: &Here,
+    ) -> Result<Copied, ProcessError> {
+        let sha256 = local::hash(self.archiver, self.claim, here, self.lease.cancelled()).await?;
+        let mut conn = self.archiver.0.catalog.get().await?;
+        let recorded =
+            completion::set_content(&mut conn, self.claim.token, sha256, here.stat.size).await;
+        drop(conn);
+        if let Err(error @ walferry_catalog::CatalogError::Conflict { .. }) = recorded {
+            self.archiver
+                .quarantine_local(self.claim, here, &error)
+                .await?;
+            return Ok(Copied::nothing());
+        }
+        recorded?;
+        let metadata = ObjectMetadata {
+            sha256,
+            size: here.stat.size,
+            cluster: self.cluster.name.clone(),
+            system_id: self.owner.system_id,
+            encoder: Encoder::ZlibRs.as_str().to_owned(),
+            level: self.level,
+            mtime: self.claim.mtime.unwrap_or_else(chrono::Utc::now),
+        };
+        let upload = Upload {
+            pool: &self.archiver.0.pool,
+            lease: self.lease,
+            key: self.key,
+            metadata: &metadata,
+            mode: self.archiver.0.settings.verify,
+        };
+        let mut senders = Vec::new();
+        let mut uploads = FuturesUnordered::new();
+        let (told, facts) = tokio::sync::watch::channel(None);
+        for target in due {
+            let (sender, receiver) = mpsc::channel(AHEAD);
+            senders.push((target.name().clone(), sender));
+            let (upload, facts) = (&upload, facts.clone());
+            uploads.push(async move {
+                let result = self
+                    .one(target, upload, receiver, facts, sha256, here.stat.size)
+                    .await;
+                (target.name().clone(), result)
+            });
+        }
+        let feeding = self.feed(here, sha256, senders, told);
+        let mut copied = Copied::nothing();
+        let collecting = async {
+            while let Some((name, result)) = uploads.next().await {
+                copied.add(self.archiver, self.claim, name, result);
+            }
+        };
+        let (fed, ()) = tokio::join!(feeding, collecting);
+        fed?;
+        copied.hashed = Some(here.clone());
+        Ok(copied)
+    }
+
+    async fn one(
+        &self,
+        target: &Target,
+        upload: &Upload<'_>,
+        receiver: mpsc::Receiver<Bytes>,
+        mut facts: tokio::sync::watch::Receiver<Option<(u64, Md5)>>,
+        sha256: Sha256,
+        plain_size: u64,
+    ) -> Result<Verified, CopyError> {
+        let store = target.store.as_ref();
+        let expected = |stored_size, stored_md5, etag| Expected {
+            sha256,
+            plain_size,
+            stored_size,
+            stored_md5,
+            etag,
+        };
+        self.archiver
+            .0
+            .owners
+            .ensure(store, &self.claim.prefix.key_prefix, self.owner)
+            .await?;
+        // Multipart uploads cannot be conditional everywhere: look first. Between the look
+        // and the last part only this claim writes, and only this content.
+        if store.head(self.key).await?.is_some() {
+            drop(receiver);
+            let unknown = Md5::from_bytes([0; 16]);
+            return upload
+                .adopt(store, &expected(0, unknown, ExpectedEtag::Single(unknown)))
+                .await;
+        }
+        self.lease.check().await?;
+        let name = target.name().clone();
+        let at = At::new(&name, "put", Some(self.key));
+        let parts = futures::stream::unfold(
+            (receiver, facts.clone(), false),
+            move |(mut receiver, facts, ended)| {
+                let at = at.clone();
+                async move {
+                    if ended {
+                        return None;
+                    }
+                    match receiver.recv().await {
+                        Some(piece) => Some((Ok(piece), (receiver, facts, false))),
+                        // The packer ended: in order only if it says what it sent.
+                        None if facts.borrow().is_some() => None,
+                        None => Some((
+                            Err(StoreError::Upload {
+                                at,
+                                source: "the packer stopped".into(),
+                            }),
+                            (receiver, facts, true),
+                        )),
+                    }
+                }
+            },
+        );
+        let etag = match store
+            .put_parts(self.key, parts.boxed(), &upload.metadata.to_map())
+            .await
+        {
+            Ok(etag) => etag,
+            Err(StoreError::Upload { .. }) => {
+                return Err(CopyError::NoRoom {
+                    repository: target.name().clone(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some((size, md5)) = *facts.borrow_and_update() else {
+            return Err(CopyError::NoRoom {
+                repository: target.name().clone(),
+            });
+        };
+        upload
+            .prove(
+                store,
+                &expected(size, md5, ExpectedEtag::Multipart { etag }),
+            )
+            .await
+    }
+
+    /// Reads, packs and hands on. Tells size and MD5 at the end, after the file was found
+    /// unchanged; without that no repository completes its upload.
+    async fn feed(
+        &self,
+        here: &Here,
+        sha256: Sha256,
+        mut senders: Vec<(RepositoryName, mpsc::Sender<Bytes>)>,
+        told: tokio::sync::watch::Sender<Option<(u64, Md5)>>,
+    ) -> Result<(), LocalError> {
+        let mut packer = Packer {
+            file: here.open(&self.claim.file, self.claim.prefix.system_id)?,
+            gzip: stream_encoder(Vec::new(), self.level),
+            plain: Hasher::new(),
+            stored: Md5Hasher::new(),
+            read: 0,
+            size: 0,
+        };
+        let mut ended = false;
+        while !ended && !senders.is_empty() {
+            if self.lease.cancelled().is_cancelled() {
+                return Err(LocalError::Cancelled);
+            }
+            let (next, piece, last) = self.archiver.0.pool.run(move |_| packer.step()).await??;
+            packer = next;
+            ended = last;
+            if !piece.is_empty() {
+                senders = hand_on(senders, &piece).await;
+            }
+        }
+        if ended {
+            packer.file.unchanged().map_err(LocalError::Read)?;
+            let (found, _) = packer.plain.finish();
+            if found != sha256 {
+                return Err(LocalError::Gone {
+                    file: self.claim.file,
+                });
+            }
+            let _ = told.send(Some((packer.size, packer.stored.finish())));
+        }
+        Ok(())
+    }
+}
+
+/// Gives `piece` to each; drops those whose upload has ended or who stand still while
+/// another moves.
+async fn hand_on(
+    senders: Vec<(RepositoryName, mpsc::Sender<Bytes>)>,
+    piece: &Bytes,
+) -> Vec<(RepositoryName, mpsc::Sender<Bytes>)> {
+    let alone = senders.len() == 1;
+    let sends = senders.into_iter().map(|(name, sender)| async move {
+        let sent = if alone {
+            sender.send(piece.clone()).await.is_ok()
+        } else {
+            sender
+                .send_timeout(piece.clone(), STANDS_STILL)
+                .await
+                .is_ok()
+        };
+        sent.then_some((name, sender))
+    });
+    futures::future::join_all(sends)
+        .await
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Moves onto a packing thread for each piece and back.
+struct Packer {
+    file: SpooledFile,
+    gzip: Gzip,
+    plain: Hasher,
+    stored: Md5Hasher,
+    read: u64,
+    size: u64,
+}
+
+impl Packer {
+    fn step(mut self) -> Result<(Self, Bytes, bool), LocalError> {
+        use std::io::Write as _;
+        let mut buffer = vec![0; PIECE];
+        let piece = self
+            .file
+            .piece(self.read, &mut buffer)
+            .map_err(LocalError::Read)?;
+        let ended = piece.is_empty();
+        let failed = |error| LocalError::Pack(crate::pack::PackError::Stream(error));
+        if ended {
+            self.gzip.try_finish().map_err(failed)?;
+        } else {
+            self.plain.update(piece);
+            self.gzip.write_all(piece).map_err(failed)?;
+        }
+        self.read += piece.len() as u64;
+        let out = Bytes::from(std::mem::take(self.gzip.get_mut()));
+        self.stored.update(&out);
+        self.size += out.len() as u64;
+        Ok((self, out, ended))
+    }
+}

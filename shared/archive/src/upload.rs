@@ -1,0 +1,297 @@
+//! One file into one repository, and the proof that it is there.
+//!
+//! PUT, then ask the cloud what it holds. An object that is there already is never
+//! overwritten: the same bytes are the end of an earlier attempt, other bytes that unpack
+//! to the same segment are adopted, and anything else is a conflict for a person.
+
+use std::time::Duration;
+
+use walferry_layout::metadata::ObjectMetadata;
+use walferry_proof::{
+    Evidence, Expected, Mismatch, ObjectKey, Reported, RepositoryName, Sha256, Verified, VerifyMode,
+};
+use walferry_store::{ObjectFacts, PutNew, Repository, Retry, StoreError};
+
+use crate::{
+    leases::{Lease, LeaseLost},
+    owner::OwnerError,
+    pack::Packed,
+    pool::PackPool,
+    unpack::{self, UnpackError},
+};
+
+/// A copy could not be made or not be proven.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The cloud failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Not ours to write to.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// The cloud reports something else than what was sent.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// Another content lies under the key.
+    #[error(
+        "`{key}` in `{repository}` holds other content and was not overwritten: {reason}. HINT: compare both; if the object is the wrong one, move it away in the cloud and archiving goes on by itself"
+    )]
+    Conflict {
+        /// Where.
+        repository: RepositoryName,
+        /// Which object.
+        key: ObjectKey,
+        /// What it holds.
+        reason: String,
+    },
+    /// The object could not be read back.
+    #[error("verify `{key}` in `{repository}` by reading it back")]
+    ReadBack {
+        /// Where.
+        repository: RepositoryName,
+        /// Which object.
+        key: ObjectKey,
+        /// Why.
+        #[source]
+        source: UnpackError,
+    },
+    /// It was there a moment ago.
+    #[error("`{key}` vanished from `{repository}` while it was verified")]
+    Vanished {
+        /// Where.
+        repository: RepositoryName,
+        /// Which object.
+        key: ObjectKey,
+    },
+    /// The claim is no longer ours.
+    #[error(transparent)]
+    Lease(#[from] LeaseLost),
+    /// The file changed, vanished or could not be read or packed while it was on its way.
+    #[error("read and pack the file")]
+    Source(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The lane was full when the other repositories were done.
+    #[error("`{repository}` cannot keep up; this copy is made later")]
+    NoRoom {
+        /// Where.
+        repository: RepositoryName,
+    },
+}
+
+impl CopyError {
+    /// A label out of a bounded set: for the row, the metrics and `check`.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.cause(),
+            Self::Owner(OwnerError::Store { source, .. }) => source.cause(),
+            Self::Owner(OwnerError::OtherSystem { .. }) => "other-system",
+            Self::Owner(OwnerError::Unmarked { .. }) => "not-imported",
+            Self::Owner(OwnerError::Unreadable { .. }) => "owner-mark",
+            Self::Mismatch(_) => "mismatch",
+            Self::Conflict { .. } => "conflict",
+            Self::ReadBack {
+                source: UnpackError::Store(error),
+                ..
+            } => error.cause(),
+            Self::ReadBack { .. } => "damaged",
+            Self::Vanished { .. } => "vanished",
+            Self::Lease(_) => "lost-claim",
+            Self::Source(_) => "source",
+            Self::NoRoom { .. } => "no-room",
+        }
+    }
+
+    /// Whether a person has to act before this can succeed.
+    #[must_use]
+    pub fn critical(&self) -> bool {
+        match self {
+            Self::Conflict { .. } | Self::Mismatch(_) => true,
+            Self::Owner(error) => !matches!(error, OwnerError::Store { .. }),
+            Self::ReadBack { source, .. } => matches!(source, UnpackError::Damaged(_)),
+            Self::Store(_)
+            | Self::Vanished { .. }
+            | Self::Lease(_)
+            | Self::Source(_)
+            | Self::NoRoom { .. } => false,
+        }
+    }
+
+    /// When to try again, after `failures` failures before this one.
+    #[must_use]
+    pub fn retry_after(&self, failures: u32, base: Duration, max: Duration) -> Duration {
+        match self {
+            Self::NoRoom { .. } => base,
+            Self::Store(error) if error.retry() == Retry::Operator => max,
+            _ if self.critical() => max,
+            _ => backoff(failures, base, max),
+        }
+    }
+}
+
+/// Exponential with jitter: between half and all of `base * 2^failures`, at most `max`.
+#[must_use]
+pub fn backoff(failures: u32, base: Duration, max: Duration) -> Duration {
+    let full = base
+        .saturating_mul(1_u32.checked_shl(failures.min(20)).unwrap_or(u32::MAX))
+        .min(max);
+    full.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// What every upload of one claim needs.
+pub struct Upload<'a> {
+    /// Where hashing and unpacking happen.
+    pub pool: &'a PackPool,
+    /// The claim's lease: asked before the PUT.
+    pub lease: &'a Lease,
+    /// The object's key.
+    pub key: &'a ObjectKey,
+    /// The object's metadata.
+    pub metadata: &'a ObjectMetadata,
+    /// How a copy is proven.
+    pub mode: VerifyMode,
+}
+
+impl Upload<'_> {
+    /// Puts `packed` and proves it, or proves what is there already.
+    ///
+    /// # Errors
+    /// [`CopyError`]. After an error of the PUT it is unknown whether the object is there;
+    /// the next attempt finds out.
+    pub async fn packed(
+        &self,
+        repository: &dyn Repository,
+        packed: &Packed,
+        expected: &Expected,
+    ) -> Result<Verified, CopyError> {
+        // A crash after this check and before the PUT leaves nothing; a zombie that passes
+        // the check and is frozen here can only put this same segment's content.
+        self.lease.check().await?;
+        let put = repository
+            .put_new(self.key, packed.body.clone(), &self.metadata.to_map())
+            .await?;
+        match put {
+            PutNew::Created => self.prove(repository, expected).await,
+            PutNew::Exists => self.adopt(repository, expected).await,
+        }
+    }
+
+    /// Proves an object that this claim has just put.
+    ///
+    /// # Errors
+    /// [`CopyError`]; the object stays where it is and the copy stays due.
+    pub async fn prove(
+        &self,
+        repository: &dyn Repository,
+        expected: &Expected,
+    ) -> Result<Verified, CopyError> {
+        if self.mode == VerifyMode::Head {
+            let facts = self.head(repository).await?;
+            match self.by_head(repository, expected, &facts) {
+                Ok(verified) => return Ok(verified),
+                Err(mismatch) if mismatch.needs_read_back() => {}
+                Err(mismatch) => return Err(mismatch.into()),
+            }
+        }
+        let reported = self.read_back(repository).await?;
+        Ok(Verified::compare(expected, reported, VerifyMode::ReadBack)?)
+    }
+
+    /// Proves an object that was there before: byte for byte ours, or the same content
+    /// packed by somebody else.
+    ///
+    /// # Errors
+    /// [`CopyError::Conflict`] when it is another content: never overwritten.
+    pub async fn adopt(
+        &self,
+        repository: &dyn Repository,
+        expected: &Expected,
+    ) -> Result<Verified, CopyError> {
+        if self.mode == VerifyMode::Head {
+            let facts = self.head(repository).await?;
+            if let Ok(verified) = self.by_head(repository, expected, &facts) {
+                return Ok(verified);
+            }
+        }
+        let reported = match self.read_back(repository).await {
+            Ok(reported) => reported,
+            Err(CopyError::ReadBack {
+                source: UnpackError::Damaged(reason),
+                ..
+            }) => {
+                return Err(self.conflict(repository, format!("it does not unpack ({reason})")));
+            }
+            Err(error) => return Err(error),
+        };
+        Verified::adopt(expected.sha256, expected.plain_size, reported)
+            .map_err(|mismatch| self.conflict(repository, mismatch.to_string()))
+    }
+
+    fn conflict(&self, repository: &dyn Repository, reason: String) -> CopyError {
+        CopyError::Conflict {
+            repository: repository.name().clone(),
+            key: self.key.clone(),
+            reason,
+        }
+    }
+
+    async fn head(&self, repository: &dyn Repository) -> Result<ObjectFacts, CopyError> {
+        repository
+            .head(self.key)
+            .await?
+            .ok_or_else(|| CopyError::Vanished {
+                repository: repository.name().clone(),
+                key: self.key.clone(),
+            })
+    }
+
+    fn by_head(
+        &self,
+        repository: &dyn Repository,
+        expected: &Expected,
+        facts: &ObjectFacts,
+    ) -> Result<Verified, Mismatch> {
+        let recorded: Option<Sha256> = ObjectMetadata::from_map(&facts.metadata)
+            .ok()
+            .map(|metadata| metadata.sha256);
+        Verified::compare(
+            expected,
+            Reported {
+                repository: repository.name().clone(),
+                key: self.key.clone(),
+                evidence: Evidence::Head {
+                    size: facts.size,
+                    etag: facts.etag.clone(),
+                    sha256_metadata: recorded,
+                },
+            },
+            VerifyMode::Head,
+        )
+    }
+
+    async fn read_back(&self, repository: &dyn Repository) -> Result<Reported, CopyError> {
+        let object = repository
+            .get(self.key)
+            .await?
+            .ok_or_else(|| CopyError::Vanished {
+                repository: repository.name().clone(),
+                key: self.key.clone(),
+            })?;
+        let contents = unpack::contents(self.pool, object.body)
+            .await
+            .map_err(|source| CopyError::ReadBack {
+                repository: repository.name().clone(),
+                key: self.key.clone(),
+                source,
+            })?;
+        Ok(Reported {
+            repository: repository.name().clone(),
+            key: self.key.clone(),
+            evidence: Evidence::ReadBack {
+                stored_size: contents.stored_size,
+                stored_md5: contents.stored_md5,
+                plain_sha256: contents.plain_sha256,
+                plain_size: contents.plain_size,
+            },
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Content that contradicts what is known: set aside, never overwritten, never deleted.
+
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
+
+use super::proof::LockedFile;
+use crate::claims::{ReleaseAs, release};
+use crate::error::CatalogError;
+use crate::events::{NewEvent, Severity, record};
+use crate::ids::{ClaimToken, ClusterId, DirectoryId, FileId};
+use crate::rows;
+use crate::suspects::{NewSuspect, report};
+
+/// Takes a file out of the backlog until it is handed over again or requeued.
+///
+/// # Errors
+/// `LostClaim`.
+pub async fn quarantine_file(
+    conn: &mut AsyncPgConnection,
+    claim: ClaimToken,
+    reason: &str,
+) -> Result<(), CatalogError> {
+    conn.transaction(async |conn| {
+        let file = LockedFile::lock(conn, claim).await?;
+        diesel::sql_query(
+            "UPDATE wal_files SET status = 'QUARANTINED', due_at = NULL, claimed_by = NULL, \
+                    lease_until = NULL, last_error = $3, last_cause = 'quarantined' \
+              WHERE id = $1 AND attempt = $2",
+        )
+        .bind::<BigInt, _>(claim.file.0)
+        .bind::<Integer, _>(claim.attempt.0)
+        .bind::<Text, _>(reason)
+        .execute(conn)
+        .await?;
+        critical(conn, claim.file, format!("`{}`: {reason}", file.file)).await
+    })
+    .await
+}
+
+/// Sets one directory's file aside in place; the file's row keeps its status and copies,
+/// and the claim ends.
+///
+/// # Errors
+/// `LostClaim`.
+pub async fn quarantine_local(
+    conn: &mut AsyncPgConnection,
+    claim: ClaimToken,
+    directory: DirectoryId,
+    reason_code: &str,
+    reason: &str,
+) -> Result<(), CatalogError> {
+    conn.transaction(async |conn| {
+        let file = LockedFile::lock(conn, claim).await?;
+        diesel::sql_query(
+            "UPDATE local_files SET quarantined_at = clock_timestamp() \
+              WHERE file_id = $1 AND directory_id = $2 AND deleted_at IS NULL",
+        )
+        .bind::<BigInt, _>(claim.file.0)
+        .bind::<BigInt, _>(directory.0)
+        .execute(conn)
+        .await?;
+        let suspect = NewSuspect {
+            name: file.file.to_string(),
+            reason_code: reason_code.to_owned(),
+            reason: reason.to_owned(),
+            critical: true,
+        };
+        report(conn, directory, &[suspect]).await?;
+        critical(conn, claim.file, format!("`{}`: {reason}", file.file)).await?;
+        release(conn, claim, ReleaseAs::Nothing).await
+    })
+    .await
+}
+
+/// Makes a quarantined file claimable again, after a person looked at it.
+///
+/// # Errors
+/// `Unknown` when the file is not quarantined.
+pub async fn requeue(conn: &mut AsyncPgConnection, file: FileId) -> Result<(), CatalogError> {
+    conn.transaction(async |conn| {
+        let places = diesel::sql_query(
+            "UPDATE local_files SET quarantined_at = NULL \
+              WHERE file_id = $1 AND quarantined_at IS NOT NULL AND deleted_at IS NULL",
+        )
+        .bind::<BigInt, _>(file.0)
+        .execute(conn)
+        .await?;
+        let changed = diesel::sql_query(
+            "UPDATE wal_files SET due_at = clock_timestamp(), \
+                    status = CASE WHEN status = 'QUARANTINED' THEN 'PENDING' ELSE status END \
+              WHERE id = $1 AND (status = 'QUARANTINED' OR ($2 AND status IN ('PENDING', 'VERIFIED')))",
+        )
+        .bind::<BigInt, _>(file.0)
+        .bind::<Bool, _>(places > 0)
+        .execute(conn)
+        .await?;
+        if changed == 0 {
+            return Err(crate::clusters::unknown("quarantined file", file));
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn critical(
+    conn: &mut AsyncPgConnection,
+    file: FileId,
+    message: String,
+) -> Result<(), CatalogError> {
+    let cluster = diesel::sql_query(
+        "SELECT p.cluster_id AS id FROM wal_files f JOIN prefixes p ON p.id = f.prefix_id WHERE f.id = $1",
+    )
+    .bind::<BigInt, _>(file.0)
+    .load::<rows::Id>(conn)
+    .await?;
+    record(
+        conn,
+        &NewEvent {
+            severity: Severity::Critical,
+            code: "quarantined",
+            cluster: cluster.into_iter().next().map(|row| ClusterId(row.id)),
+            message,
+        },
+    )
+    .await
+}

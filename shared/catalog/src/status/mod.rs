@@ -1,0 +1,15 @@
+//! What `status`, `ls` and `gaps` show: reads only.
+
+mod copies;
+mod gaps;
+mod list;
+mod reach;
+mod trouble;
+
+pub use copies::{Counts, RepositoryStatus, counts, repositories};
+pub use gaps::{Gap, GapKind, gaps};
+pub use list::{FileRow, Filter, ListedCopy, Status, list};
+pub use reach::{Reach, Since, reach};
+pub use trouble::{
+    Failure, Rate, Trouble, TroubledFile, WorkerClaims, failures, rate, troubled, workers,
+};

@@ -1,0 +1,120 @@
+use walferry_catalog::CatalogError;
+
+use crate::postgres;
+
+/// Everything in the schema that a migration could leave behind or change.
+const SHAPE: &str = "SELECT string_agg(line, E'\\n' ORDER BY line) FROM ( \
+    SELECT format('%s.%s %s %s %s', table_name, column_name, data_type, is_nullable, column_default) \
+      FROM information_schema.columns WHERE table_schema = 'public' \
+    UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' \
+    UNION ALL SELECT format('%s %s', conrelid::regclass, pg_get_constraintdef(oid)) \
+      FROM pg_constraint WHERE connamespace = 'public'::regnamespace \
+    UNION ALL SELECT definition FROM pg_views WHERE schemaname = 'public') AS l (line)";
+
+async fn shape(catalog: &walferry_catalog::Catalog) -> Option<String> {
+    use diesel_async::RunQueryDsl;
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = diesel::sql_types::Nullable<diesel::sql_types::Text>)]
+        shape: Option<String>,
+    }
+    let mut conn = catalog.get_unchecked().await.unwrap();
+    diesel::sql_query(format!("SELECT ({SHAPE}) AS shape"))
+        .get_result::<Row>(&mut *conn)
+        .await
+        .unwrap()
+        .shape
+}
+
+#[tokio::test]
+async fn migrations_go_up_and_down_and_up_again_to_the_same_schema() {
+    let catalog = postgres::catalog(&postgres::database().await);
+    let all = catalog.pending().await.unwrap();
+    assert!(all.len() >= 5, "{all:?}");
+    let applied = catalog.migrate().await.unwrap();
+    assert_eq!(applied.len(), all.len());
+    assert!(catalog.pending().await.unwrap().is_empty());
+    let first = shape(&catalog).await;
+    // Each step down and up again by itself, newest first, then all of them.
+    for steps in 1..=all.len() {
+        for _ in 0..steps {
+            assert!(catalog.revert_last().await.unwrap().is_some());
+        }
+        assert_eq!(catalog.pending().await.unwrap().len(), steps);
+        assert_ne!(
+            shape(&catalog).await,
+            first,
+            "{steps} steps down changed nothing"
+        );
+        assert_eq!(catalog.migrate().await.unwrap().len(), steps);
+        assert_eq!(
+            shape(&catalog).await,
+            first,
+            "after {steps} steps down and up"
+        );
+    }
+    for _ in 0..all.len() {
+        catalog.revert_last().await.unwrap();
+    }
+    assert_eq!(catalog.revert_last().await.unwrap(), None);
+    let left = shape(&catalog).await.unwrap_or_default();
+    for line in left.lines() {
+        assert!(
+            line.contains("__diesel_schema_migrations"),
+            "left behind: {line}"
+        );
+    }
+    assert_eq!(catalog.migrate().await.unwrap().len(), all.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn five_migrations_at_once_apply_each_change_once() {
+    let url = postgres::database().await;
+    let all = postgres::catalog(&url).pending().await.unwrap().len();
+    let runs: Vec<_> = (0..5)
+        .map(|_| {
+            let catalog = postgres::catalog(&url);
+            tokio::spawn(async move { catalog.migrate().await })
+        })
+        .collect();
+    let mut applied = 0;
+    for run in runs {
+        applied += run.await.unwrap().expect("migrate").len();
+    }
+    assert_eq!(applied, all);
+}
+
+#[tokio::test]
+async fn an_older_schema_is_refused_and_names_the_command_that_helps() {
+    let catalog = postgres::catalog(&postgres::database().await);
+    let error = catalog.get().await.err().expect("an empty database");
+    assert!(matches!(&error, CatalogError::SchemaOlder { pending } if pending.len() >= 5));
+    assert!(error.hint().unwrap().contains("walferry catalog migrate"));
+
+    catalog.migrate().await.unwrap();
+    drop(catalog.get().await.expect("a migrated catalog"));
+    let newest = catalog.revert_last().await.unwrap().unwrap();
+    let error = catalog.get().await.err().expect("one change is missing");
+    assert!(
+        matches!(&error, CatalogError::SchemaOlder { pending } if pending.len() == 1
+            && pending[0].starts_with(&newest[..4])),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_readably() {
+    use diesel_async::SimpleAsyncConnection as _;
+    let catalog = postgres::catalog(&postgres::database().await);
+    catalog.migrate().await.unwrap();
+    catalog
+        .get_unchecked()
+        .await
+        .unwrap()
+        .batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')")
+        .await
+        .unwrap();
+    let error = catalog.get().await.err().expect("an unknown migration");
+    assert!(matches!(&error, CatalogError::SchemaNewer { version } if version == "99990101000000"));
+    assert!(error.hint().unwrap().contains("upgrade"));
+}

@@ -1,0 +1,140 @@
+//! When the scheduler enqueues what.
+//!
+//! Reads: `WALFERRY_SCHEDULER_ARCHIVE_INTERVAL`, `…_CRON_<JOB>`,
+//! `…_HEALTH_ADDRESS`, `…_HEALTH_ADDRESS_FILE`, `…_SHUTDOWN_GRACE`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use cron::Schedule;
+
+use crate::config::Config;
+use crate::problem::Refusal;
+use crate::reader::{Reader, Section};
+use crate::setting::{Preset, Setting};
+use crate::value;
+
+/// The group of the periodic jobs' expressions.
+pub(super) const CRON: &str = "scheduler.cron";
+
+static ARCHIVE_INTERVAL: Setting = Setting::new(
+    "scheduler.archive_interval",
+    "how often archiving is enqueued, as the net below the directory watch",
+)
+.default("300s");
+static CRON_OF_JOB: Setting = Setting::new(
+    "scheduler.cron.*",
+    "when the periodic job of that name is enqueued: a cron expression in UTC, week days by name, `off` for never",
+)
+.default_by_name(&[("retention", "17 * * * *")]);
+static HEALTH_ADDRESS: Setting = Setting::new(
+    "scheduler.health_address",
+    "where /healthz, /readyz and /metrics listen",
+)
+.default("127.0.0.1:9848");
+static HEALTH_ADDRESS_FILE: Setting = Setting::new(
+    "scheduler.health_address_file",
+    "file to write the bound address to, for port 0",
+);
+static SHUTDOWN_GRACE: Setting =
+    Setting::new("scheduler.shutdown_grace", "how long a stop may take").default("10s");
+
+pub(crate) const SETTINGS: &[&Setting] = &[
+    &ARCHIVE_INTERVAL,
+    &CRON_OF_JOB,
+    &HEALTH_ADDRESS,
+    &HEALTH_ADDRESS_FILE,
+    &SHUTDOWN_GRACE,
+];
+
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    pub archive_interval: Duration,
+    /// Job name to its times; a job that is off is not in it.
+    pub cron: BTreeMap<String, Schedule>,
+    pub health_address: SocketAddr,
+    pub health_address_file: Option<PathBuf>,
+    pub shutdown_grace: Duration,
+}
+
+impl Section for Scheduler {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+        let archive_interval = reader.value(&ARCHIVE_INTERVAL, value::duration(second, day));
+        let cron = expressions(reader);
+        let health_address = reader.value(&HEALTH_ADDRESS, value::address);
+        let health_address_file = reader.optional(&HEALTH_ADDRESS_FILE, value::absolute_path);
+        let shutdown_grace = reader.value(&SHUTDOWN_GRACE, value::duration(second, day));
+        Some(Self {
+            archive_interval: archive_interval?,
+            cron: cron?,
+            health_address: health_address?,
+            health_address_file: health_address_file?,
+            shutdown_grace: shutdown_grace?,
+        })
+    }
+}
+
+/// Jobs with a default expression, and those that the configuration names.
+pub(super) fn job_names(config: &Config) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = config
+        .mentioned(CRON)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    if let Preset::ByName(presets) = &CRON_OF_JOB.default {
+        names.extend(presets.iter().map(|(name, _)| (*name).to_owned()));
+    }
+    names
+}
+
+fn expressions(reader: &mut Reader<'_>) -> Option<BTreeMap<String, Schedule>> {
+    let mut good = true;
+    let mut schedules = BTreeMap::new();
+    for name in job_names(reader.config()) {
+        match reader.value(CRON_OF_JOB.of(&name), expression) {
+            Some(Some(schedule)) => drop(schedules.insert(name, schedule)),
+            Some(None) => {}
+            None => good = false,
+        }
+    }
+    good.then_some(schedules)
+}
+
+/// Five fields as in a crontab, or six with seconds in front.
+fn expression(text: &str) -> Result<Option<Schedule>, Refusal> {
+    if matches!(text, "off" | "none") {
+        return Ok(None);
+    }
+    let example = "write MINUTE HOUR DAY MONTH WEEKDAY, as 30 3 * * * for 03:30 UTC, or `off`";
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let (seconds, fields) = match fields.as_slice() {
+        [_, _, _, _, _] => ("0", fields.as_slice()),
+        [seconds, rest @ ..] if rest.len() == 5 => (*seconds, rest),
+        _ => {
+            return Err(Refusal::new(
+                format!("`{text}` has not five or six fields"),
+                example,
+            ));
+        }
+    };
+    // The `cron` crate counts week days from Sunday = 1, a crontab from
+    // Sunday = 0: a number would mean another day than its author thinks.
+    if fields[4].contains(|c: char| c.is_ascii_digit()) {
+        return Err(Refusal::new(
+            format!("`{text}` names a week day by number"),
+            "write SUN, MON, TUE, WED, THU, FRI or SAT",
+        ));
+    }
+    match Schedule::from_str(&format!("{seconds} {}", fields.join(" "))) {
+        Ok(schedule) if schedule.upcoming(chrono::Utc).next().is_some() => Ok(Some(schedule)),
+        Ok(_) => Err(Refusal::new(format!("`{text}` never comes"), example)),
+        Err(_) => Err(Refusal::new(
+            format!("`{text}` is not a cron expression"),
+            example,
+        )),
+    }
+}

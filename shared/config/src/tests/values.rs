@@ -1,0 +1,236 @@
+use std::fmt::Debug;
+use std::time::Duration;
+
+use super::Given;
+use crate::problem::Refusal;
+use crate::value::{address, boolean, bytes, duration, mode, redacted_url, share, span_text};
+use crate::{Archive, Log, Scheduler, Share, Spool, SpoolLimit};
+
+fn check<T: Debug + PartialEq>(
+    parse: impl Fn(&str) -> Result<T, Refusal>,
+    cases: &[(&str, T)],
+    wrong: &[&str],
+) {
+    for (text, value) in cases {
+        assert_eq!(parse(text).as_ref(), Ok(value), "{text}");
+    }
+    for text in wrong {
+        assert!(
+            parse(text).is_err(),
+            "{text} was accepted as {:?}",
+            parse(text)
+        );
+    }
+}
+
+#[test]
+fn a_duration_has_a_unit() {
+    check(
+        duration(Duration::from_millis(1), Duration::from_secs(86_400 * 60)),
+        &[
+            ("500ms", Duration::from_millis(500)),
+            ("300s", Duration::from_secs(300)),
+            ("5m", Duration::from_secs(300)),
+            ("5 min", Duration::from_secs(300)),
+            ("1h", Duration::from_secs(3_600)),
+            ("30d", Duration::from_secs(30 * 86_400)),
+        ],
+        &[
+            "300",
+            "",
+            "s",
+            "-5s",
+            "1.5h",
+            "5 minutes",
+            "0s",
+            "99999999999999999999s",
+            "61d",
+            "5s 3m",
+        ],
+    );
+}
+
+#[test]
+fn a_duration_is_written_as_it_is_read() {
+    for text in ["1ms", "1500ms", "90s", "5m", "6h", "30d"] {
+        let read = duration(Duration::ZERO, Duration::MAX)(text).unwrap();
+        assert_eq!(span_text(read), text);
+    }
+}
+
+#[test]
+fn a_size_has_a_unit() {
+    check(
+        bytes(1),
+        &[
+            ("64MiB", 64 << 20),
+            ("50GB", 50_000_000_000),
+            ("1B", 1),
+            ("2 GiB", 2 << 30),
+        ],
+        &["64", "0B", "64M", "MiB", "99999999999TiB", "-1B"],
+    );
+}
+
+#[test]
+fn a_share_is_more_than_nothing_and_at_most_all() {
+    let get = |text: &str| share(text).map(Share::get);
+    check(
+        get,
+        &[
+            ("80%", 0.8),
+            ("0.8", 0.8),
+            ("100%", 1.0),
+            ("1", 1.0),
+            ("0.5 %", 0.005),
+        ],
+        &["0", "0%", "80", "101%", "-1%", "NaN", "inf", "%", ""],
+    );
+}
+
+#[test]
+fn a_file_mode_lets_the_owner_read_and_write_and_others_never_write() {
+    check(
+        mode,
+        &[
+            ("0640", 0o640),
+            ("640", 0o640),
+            ("0o600", 0o600),
+            ("0644", 0o644),
+            ("0660", 0o660),
+        ],
+        &["0777", "0666", "0440", "0740", "4640", "8", "", "-640"],
+    );
+}
+
+#[test]
+fn truth_and_addresses_are_read_as_people_write_them() {
+    check(
+        boolean,
+        &[("true", true), ("off", false), ("1", true)],
+        &["", "maybe", "TRUE!"],
+    );
+    check(
+        |text| address(text).map(|address| address.to_string()),
+        &[
+            ("localhost:0", "127.0.0.1:0".to_owned()),
+            ("[::]:9847", "[::]:9847".to_owned()),
+        ],
+        &[
+            "9847",
+            ":9847",
+            "example.com:1",
+            "127.0.0.1",
+            "127.0.0.1:70000",
+        ],
+    );
+}
+
+#[test]
+fn a_url_is_shown_without_user_password_and_query() {
+    for (text, shown) in [
+        (
+            "postgres://u:p@h:5433/db?password=p&sslmode=verify-full",
+            "postgres://***@h:5433/db?***",
+        ),
+        ("redis://:p@h/0", "redis://***@h/0"),
+        ("rediss://h", "rediss://h"),
+        ("host=h password=p", "***"),
+        ("key:secret@h", "***"),
+        ("", "***"),
+    ] {
+        assert_eq!(redacted_url(text), shown, "{text}");
+    }
+}
+
+fn cron(expression: &str) -> Result<Vec<String>, String> {
+    let file = format!("[scheduler.cron]\nretention = '{expression}'");
+    match Given::nothing().file(&file).get::<Scheduler>() {
+        Ok(scheduler) => Ok(scheduler
+            .cron
+            .values()
+            .map(|schedule| {
+                let from = "2026-01-01T00:00:00Z"
+                    .parse::<chrono::DateTime<chrono::Utc>>()
+                    .unwrap();
+                schedule.after(&from).next().unwrap().to_rfc3339()
+            })
+            .collect()),
+        Err(problems) => Err(problems.to_string()),
+    }
+}
+
+#[test]
+fn a_cron_expression_is_read_as_a_crontab_would() {
+    assert_eq!(cron("30 3 * * *").unwrap(), ["2026-01-01T03:30:00+00:00"]);
+    assert_eq!(
+        cron("15 30 3 * * *").unwrap(),
+        ["2026-01-01T03:30:15+00:00"]
+    );
+    // 1 January 2026 is a Thursday.
+    assert_eq!(cron("0 3 * * MON").unwrap(), ["2026-01-05T03:00:00+00:00"]);
+    assert_eq!(cron("off").unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_week_day_by_number_is_refused_because_crates_and_crontabs_disagree() {
+    assert!(cron("0 3 * * 1").unwrap_err().contains("write SUN, MON"));
+    for wrong in ["", "hourly", "* * * *", "61 * * * *", "0 0 30 2 *"] {
+        assert!(cron(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn another_job_can_be_periodic_by_naming_it() {
+    let scheduler = Given::nothing()
+        .file("[scheduler.cron]\nbackfill = '0 4 * * *'")
+        .get::<Scheduler>()
+        .unwrap();
+    assert_eq!(
+        scheduler.cron.keys().collect::<Vec<_>>(),
+        ["backfill", "retention"]
+    );
+}
+
+#[test]
+fn the_limit_of_the_directory_is_a_size_a_share_or_none() {
+    let limit = |text: &str| {
+        Given::nothing()
+            .set(&format!("spool.limit={text}"))
+            .get::<Spool>()
+    };
+    assert_eq!(
+        limit("50GiB").unwrap().limit,
+        Some(SpoolLimit::Bytes(50 << 30))
+    );
+    assert!(
+        matches!(limit("90%").unwrap().limit, Some(SpoolLimit::Share(share)) if share.get() == 0.9)
+    );
+    assert_eq!(limit("none").unwrap().limit, None);
+    for wrong in ["1KiB", "0%", "lots", "90"] {
+        assert!(limit(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn deletion_after_one_copy_is_off_unless_a_high_water_mark_is_set() {
+    let mark = |given: Given| given.get::<Archive>().unwrap().delete_after_one_copy_above;
+    assert_eq!(mark(Given::nothing()), None);
+    let set = mark(Given::nothing().set("archive.delete_after_one_copy_above=85%"));
+    assert_eq!(set.map(Share::get), Some(0.85));
+}
+
+#[test]
+fn a_log_level_that_does_not_exist_is_refused() {
+    for (level, good) in [
+        ("info", true),
+        ("info,walferry_queue=debug", true),
+        ("inof", false),
+        ("walferry=loud", false),
+    ] {
+        let log = Given::nothing()
+            .variable("WALFERRY_LOG_LEVEL", level)
+            .get::<Log>();
+        assert_eq!(log.is_ok(), good, "{level}");
+    }
+}

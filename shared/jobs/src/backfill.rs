@@ -1,0 +1,25 @@
+use serde::{Deserialize, Serialize};
+
+use crate::JobKind;
+
+/// Archive the segments of a directory that is not watched, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backfill {
+    pub cluster: String,
+    /// A path as the worker sees it.
+    pub directory: String,
+    /// First WAL file name, included; `None` is from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Last WAL file name, included; `None` is to the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+impl JobKind for Backfill {
+    const NAME: &'static str = "backfill";
+    const VERSION: u32 = 1;
+    /// The default of `walferry enqueue backfill`; the live archive goes first.
+    const PRIORITY: u8 = 5;
+}

@@ -1,0 +1,492 @@
+//! Every metric there is, with its unit and its labels.
+//!
+//! A label is a name out of the configuration or a word out of the code, never
+//! a segment, a job's id or a message: the number of series is bounded by the
+//! size of the installation. The file is long because it is the one list: who
+//! writes an alert reads `Metrics::new`, who adds a metric adds one line there and
+//! one method below.
+
+mod labels;
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry, Unit};
+
+pub use labels::{BreakerState, ClaimOutcome, EnqueueOutcome, JobOutcome};
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Gauges<const N: usize> = Family<Labels<N>, Gauge<f64, AtomicU64>>;
+type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+/// The archive rate is counted over so much time.
+const RATE_WINDOW: Duration = Duration::from_secs(300);
+
+/// Handles to all metrics; clones share them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    archived: Counters<1>,
+    archive_rate: Gauge<f64, AtomicU64>,
+    recent: Mutex<VecDeque<Instant>>,
+    plain_bytes: Counters<1>,
+    stored_bytes: Counters<1>,
+    compression_ratio: Gauges<1>,
+    archive_duration: Histograms<1>,
+    uploads: Counters<2>,
+    backlog: Gauges<2>,
+    backlog_age: Gauges<2>,
+    files: Gauges<2>,
+    lag: Gauges<1>,
+    rpo: Gauges<1>,
+    rpo_known: Gauges<1>,
+    requests: Histograms<3>,
+    request_bytes: Counters<2>,
+    breaker: Gauges<1>,
+    claims: Counters<1>,
+    crashes: Counter,
+    spool_files: Gauges<2>,
+    spool_bytes: Gauges<2>,
+    spool_use: Gauges<2>,
+    jobs: Histograms<2>,
+    job_wait: Histograms<1>,
+    queue_jobs: Gauges<2>,
+    queue_latency: Gauges<1>,
+    enqueued: Counters<2>,
+    deleted: Counters<1>,
+}
+
+/// Jobs of one queue by state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueDepth {
+    pub ready: u64,
+    pub delayed: u64,
+    pub leased: u64,
+    pub dead: u64,
+    /// Age of the oldest job that is ready.
+    pub oldest_ready: Duration,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("walferry");
+        let r = &mut registry;
+        let inner = Inner {
+            archived: plain(
+                r,
+                "segments_archived",
+                "Files verified in every required repository, by cluster",
+            ),
+            archive_rate: plain(
+                r,
+                "archive_rate_per_minute",
+                "Files archived per minute over the last five minutes, by this process",
+            ),
+            recent: Mutex::default(),
+            plain_bytes: unit(
+                r,
+                "segments_plain",
+                "Size of archived files as PostgreSQL wrote them, by cluster",
+                Unit::Bytes,
+            ),
+            stored_bytes: unit(
+                r,
+                "segments_stored",
+                "Size of archived files as stored, by cluster",
+                Unit::Bytes,
+            ),
+            compression_ratio: unit(
+                r,
+                "compression",
+                "Saved share since this process started (0.97 is 97 % saved), by cluster",
+                ratio(),
+            ),
+            archive_duration: histogram(
+                r,
+                "segment_duration",
+                "Time from the claim of a file to its completion, by cluster",
+                long,
+            ),
+            uploads: plain(
+                r,
+                "uploads",
+                "Copies that were tried, by repository and outcome (success, failure)",
+            ),
+            backlog: plain(
+                r,
+                "backlog_files",
+                "Files that wait for a copy, by cluster and repository",
+            ),
+            backlog_age: unit(
+                r,
+                "backlog_oldest",
+                "Age of the oldest file that waits for a copy, by cluster and repository",
+                Unit::Seconds,
+            ),
+            files: plain(
+                r,
+                "catalog_files",
+                "Files in the catalog, by cluster and status",
+            ),
+            lag: unit(
+                r,
+                "lag",
+                "Age of the oldest file that is not verified yet, by cluster",
+                Unit::Seconds,
+            ),
+            rpo: unit(
+                r,
+                "rpo",
+                "Age of the last moment that could be restored, by cluster; absent while unknown",
+                Unit::Seconds,
+            ),
+            rpo_known: plain(
+                r,
+                "rpo_known",
+                "Whether the RPO is known (1) or not (0), by cluster",
+            ),
+            requests: histogram(
+                r,
+                "repository_request",
+                "Requests to a repository, by repository, operation and outcome",
+                long,
+            ),
+            request_bytes: unit(
+                r,
+                "repository_transferred",
+                "Bytes of objects that moved, by repository and operation",
+                Unit::Bytes,
+            ),
+            breaker: plain(
+                r,
+                "repository_breaker_state",
+                "Breaker by repository: 0 closed, 1 half open, 2 open",
+            ),
+            claims: plain(
+                r,
+                "claims",
+                "Claims of files, by outcome (claimed, completed, released, failed, lost)",
+            ),
+            crashes: plain(
+                r,
+                "claim_crashes",
+                "Claims taken over from a worker that gave no more sign of life",
+            ),
+            spool_files: plain(
+                r,
+                "spool_files",
+                "Files in an archive directory, by cluster and directory",
+            ),
+            spool_bytes: unit(
+                r,
+                "spool_used",
+                "Size of the files in an archive directory, by cluster and directory",
+                Unit::Bytes,
+            ),
+            spool_use: unit(
+                r,
+                "spool_filesystem_used",
+                "Used share of the directory's file system, by cluster and directory",
+                ratio(),
+            ),
+            jobs: histogram(
+                r,
+                "job",
+                "Jobs that ran, by name and outcome (done, retried, given_back, dead, cancelled)",
+                long,
+            ),
+            job_wait: histogram(
+                r,
+                "job_wait",
+                "Time from due to taken of a job, by queue",
+                long,
+            ),
+            queue_jobs: plain(
+                r,
+                "queue_jobs",
+                "Jobs by queue and state (ready, delayed, leased, dead)",
+            ),
+            queue_latency: unit(
+                r,
+                "queue_latency",
+                "Age of the oldest job that is ready, by queue",
+                Unit::Seconds,
+            ),
+            enqueued: plain(
+                r,
+                "jobs_enqueued",
+                "Jobs put into the queue, by name and outcome (added, duplicate, failed)",
+            ),
+            deleted: plain(
+                r,
+                "retention_deleted_objects",
+                "Objects deleted by retention, by repository",
+            ),
+            registry,
+        };
+        Self(Arc::new(inner))
+    }
+
+    /// The text that `/metrics` answers with (OpenMetrics).
+    pub fn encode(&self) -> String {
+        let rate = self.recent_count(Instant::now()) as f64 / (RATE_WINDOW.as_secs_f64() / 60.0);
+        self.0.archive_rate.set(rate);
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry).expect("writing to a String cannot fail");
+        text
+    }
+
+    /// A file is verified in every required repository.
+    pub fn segment_archived(
+        &self,
+        cluster: &str,
+        plain_bytes: u64,
+        stored_bytes: u64,
+        elapsed: Duration,
+    ) {
+        let labels = [label("cluster", cluster)];
+        let inner = &self.0;
+        inner.archived.get_or_create(&labels).inc();
+        let plain = inner.plain_bytes.get_or_create_owned(&labels);
+        let stored = inner.stored_bytes.get_or_create_owned(&labels);
+        plain.inc_by(plain_bytes);
+        stored.inc_by(stored_bytes);
+        if plain.get() > 0 {
+            let saved = 1.0 - stored.get() as f64 / plain.get() as f64;
+            inner.compression_ratio.get_or_create(&labels).set(saved);
+        }
+        inner
+            .archive_duration
+            .get_or_create(&labels)
+            .observe(elapsed.as_secs_f64());
+        let now = Instant::now();
+        self.recent_count(now);
+        inner
+            .recent
+            .lock()
+            .expect("nothing panics while it holds the lock")
+            .push_back(now);
+    }
+
+    /// A copy was made, or could not be.
+    pub fn upload(&self, repository: &str, success: bool) {
+        let outcome = if success { "success" } else { "failure" };
+        let labels = [label("repository", repository), label("outcome", outcome)];
+        self.0.uploads.get_or_create(&labels).inc();
+    }
+
+    pub fn backlog(&self, cluster: &str, repository: &str, files: u64, oldest: Duration) {
+        let labels = [label("cluster", cluster), label("repository", repository)];
+        self.0.backlog.get_or_create(&labels).set(files as f64);
+        self.0
+            .backlog_age
+            .get_or_create(&labels)
+            .set(oldest.as_secs_f64());
+    }
+
+    /// `status` is one of the catalog's.
+    pub fn status_count(&self, cluster: &str, status: &'static str, files: u64) {
+        let labels = [label("cluster", cluster), label("status", status)];
+        self.0.files.get_or_create(&labels).set(files as f64);
+    }
+
+    pub fn lag(&self, cluster: &str, lag: Duration) {
+        self.0
+            .lag
+            .get_or_create(&[label("cluster", cluster)])
+            .set(lag.as_secs_f64());
+    }
+
+    /// An unknown RPO has no value: 0 would read as perfect, the last one as
+    /// true.
+    pub fn rpo(&self, cluster: &str, rpo: Option<Duration>) {
+        let labels = [label("cluster", cluster)];
+        let known = self.0.rpo_known.get_or_create_owned(&labels);
+        if let Some(rpo) = rpo {
+            self.0.rpo.get_or_create(&labels).set(rpo.as_secs_f64());
+            known.set(1.0);
+        } else {
+            self.0.rpo.remove(&labels);
+            known.set(0.0);
+        }
+    }
+
+    /// `outcome` is `ok` or the cause of a failure, one of the store's words.
+    pub fn request(
+        &self,
+        repository: &str,
+        operation: &'static str,
+        outcome: &'static str,
+        elapsed: Duration,
+        bytes: u64,
+    ) {
+        let labels = [
+            label("repository", repository),
+            label("operation", operation),
+            label("outcome", outcome),
+        ];
+        self.0
+            .requests
+            .get_or_create(&labels)
+            .observe(elapsed.as_secs_f64());
+        let labels = [
+            label("repository", repository),
+            label("operation", operation),
+        ];
+        self.0.request_bytes.get_or_create(&labels).inc_by(bytes);
+    }
+
+    pub fn breaker(&self, repository: &str, state: BreakerState) {
+        self.0
+            .breaker
+            .get_or_create(&[label("repository", repository)])
+            .set(state.value());
+    }
+
+    pub fn claims(&self, outcome: ClaimOutcome, files: u64) {
+        self.0
+            .claims
+            .get_or_create(&[label("outcome", outcome.as_str())])
+            .inc_by(files);
+    }
+
+    /// Claims were taken over whose lease had run out.
+    pub fn crashes(&self, files: u64) {
+        self.0.crashes.inc_by(files);
+    }
+
+    /// `used` is the share of the file system, 0 to 1.
+    pub fn spool(&self, cluster: &str, directory: &str, files: u64, bytes: u64, used: f64) {
+        let labels = [label("cluster", cluster), label("directory", directory)];
+        self.0.spool_files.get_or_create(&labels).set(files as f64);
+        self.0.spool_bytes.get_or_create(&labels).set(bytes as f64);
+        self.0.spool_use.get_or_create(&labels).set(used);
+    }
+
+    /// `name` must be the name of a job that this build knows.
+    pub fn job(&self, name: &'static str, outcome: JobOutcome, elapsed: Duration) {
+        let labels = [label("job", name), label("outcome", outcome.as_str())];
+        self.0
+            .jobs
+            .get_or_create(&labels)
+            .observe(elapsed.as_secs_f64());
+    }
+
+    pub fn job_waited(&self, queue: &str, waited: Duration) {
+        self.0
+            .job_wait
+            .get_or_create(&[label("queue", queue)])
+            .observe(waited.as_secs_f64());
+    }
+
+    pub fn queue(&self, queue: &str, depth: QueueDepth) {
+        let states = [
+            ("ready", depth.ready),
+            ("delayed", depth.delayed),
+            ("leased", depth.leased),
+            ("dead", depth.dead),
+        ];
+        for (state, jobs) in states {
+            let labels = [label("queue", queue), label("state", state)];
+            self.0.queue_jobs.get_or_create(&labels).set(jobs as f64);
+        }
+        let labels = [label("queue", queue)];
+        self.0
+            .queue_latency
+            .get_or_create(&labels)
+            .set(depth.oldest_ready.as_secs_f64());
+    }
+
+    /// `job` must be the name of a job that this build knows.
+    pub fn enqueued(&self, job: &'static str, outcome: EnqueueOutcome) {
+        self.0
+            .enqueued
+            .get_or_create(&[label("job", job), label("outcome", outcome.as_str())])
+            .inc();
+    }
+
+    pub fn retention_deleted(&self, repository: &str, objects: u64) {
+        self.0
+            .deleted
+            .get_or_create(&[label("repository", repository)])
+            .inc_by(objects);
+    }
+
+    /// Files archived within the window, which is also trimmed to it.
+    fn recent_count(&self, now: Instant) -> usize {
+        let mut recent = self
+            .0
+            .recent
+            .lock()
+            .expect("nothing panics while it holds the lock");
+        while recent
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > RATE_WINDOW)
+        {
+            recent.pop_front();
+        }
+        recent.len()
+    }
+}
+
+fn ratio() -> Unit {
+    Unit::Other("ratio".to_owned())
+}
+
+fn label(name: &'static str, value: &str) -> (&'static str, String) {
+    (name, value.to_owned())
+}
+
+fn plain<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn unit<M: Metric + Clone + Default>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    unit: Unit,
+) -> M {
+    let metric = M::default();
+    registry.register_with_unit(name, help, unit, metric.clone());
+    metric
+}
+
+fn histogram<const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    buckets: fn() -> Histogram,
+) -> Histograms<N> {
+    let metric = Family::new_with_constructor(buckets);
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
+}
+
+/// From 5 ms to 10 min: a HEAD on loopback as well as a segment on a slow link.
+fn long() -> Histogram {
+    Histogram::new([
+        0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0,
+    ])
+}
+
+#[cfg(test)]
+mod tests;

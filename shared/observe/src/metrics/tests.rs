@@ -1,0 +1,90 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn every_metric_has_a_unit_and_labels_of_bounded_sets() {
+    let metrics = Metrics::new();
+    metrics.segment_archived("main", 1_000, 30, SECOND);
+    metrics.upload("r2", true);
+    metrics.upload("b2", false);
+    metrics.backlog("main", "b2", 7, SECOND);
+    metrics.status_count("main", "VERIFIED", 3);
+    metrics.lag("main", SECOND);
+    metrics.rpo("main", Some(SECOND));
+    metrics.request("r2", "put", "ok", SECOND, 30);
+    metrics.breaker("b2", BreakerState::Open);
+    metrics.claims(ClaimOutcome::Claimed, 16);
+    metrics.crashes(1);
+    metrics.spool("main", "main", 7, 1_000, 0.5);
+    metrics.job("retention", JobOutcome::Done, SECOND);
+    metrics.job_waited("backups", SECOND);
+    let depth = QueueDepth {
+        ready: 1,
+        delayed: 2,
+        leased: 3,
+        dead: 4,
+        oldest_ready: SECOND,
+    };
+    metrics.queue("backups", depth);
+    metrics.enqueued("retention", EnqueueOutcome::Added);
+    metrics.retention_deleted("r2", 5);
+    // One bucket of a histogram tells as much as all thirteen.
+    let mut text: Vec<String> = metrics
+        .encode()
+        .lines()
+        .filter(|line| !line.contains("_bucket{") || line.contains("+Inf"))
+        .map(str::to_owned)
+        .collect();
+    // Series of one metric come in no order.
+    text.sort();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+    let text = metrics.encode();
+    let line = text
+        .lines()
+        .find(|line| line.split(' ').next() == Some(series))?;
+    line.split(' ').nth(1)?.parse().ok()
+}
+
+#[test]
+fn an_rpo_that_is_unknown_has_no_value() {
+    let metrics = Metrics::new();
+    metrics.rpo("main", Some(SECOND));
+    assert_eq!(
+        value(&metrics, r#"walferry_rpo_seconds{cluster="main"}"#),
+        Some(1.0)
+    );
+    metrics.rpo("main", None);
+    assert_eq!(
+        value(&metrics, r#"walferry_rpo_seconds{cluster="main"}"#),
+        None
+    );
+    assert_eq!(
+        value(&metrics, r#"walferry_rpo_known{cluster="main"}"#),
+        Some(0.0)
+    );
+}
+
+#[test]
+fn the_compression_ratio_is_the_share_that_was_saved() {
+    let metrics = Metrics::new();
+    metrics.segment_archived("main", 1_000, 30, SECOND);
+    let ratio = value(&metrics, r#"walferry_compression_ratio{cluster="main"}"#);
+    assert_eq!(ratio, Some(0.97));
+}
+
+#[test]
+fn the_archive_rate_forgets_what_is_older_than_its_window() {
+    let metrics = Metrics::new();
+    let now = Instant::now();
+    {
+        let mut recent = metrics.0.recent.lock().unwrap();
+        recent.push_back(now);
+        recent.push_back(now + RATE_WINDOW);
+    }
+    assert_eq!(metrics.recent_count(now + RATE_WINDOW), 2);
+    assert_eq!(metrics.recent_count(now + RATE_WINDOW + SECOND), 1);
+}

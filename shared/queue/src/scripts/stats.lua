@@ -1,0 +1,15 @@
+-- Returns: now, ready, delayed, leased, dead, done, paused since (ms or -1), the
+-- oldest ready job's ready_ms (or -1), then the counts as a flat list.
+local oldest = -1
+for priority = 0, 10 do
+  local first = redis.call('ZRANGEBYSCORE', key('ready'), ready_score(priority, 0),
+    '(' .. string.format('%.0f', ready_score(priority - 1, 0)), 'LIMIT', 0, 1)
+  if first[1] then
+    local at = tonumber(redis.call('HGET', task_key(first[1]), 'ready_ms') or -1)
+    if at >= 0 and (oldest < 0 or at < oldest) then oldest = at end
+  end
+end
+return {now_ms(), redis.call('ZCARD', key('ready')), redis.call('ZCARD', key('delayed')),
+  redis.call('ZCARD', key('leased')), redis.call('ZCARD', key('dead')),
+  redis.call('ZCARD', key('done')), tonumber(redis.call('GET', key('paused')) or -1),
+  oldest, redis.call('HGETALL', key('counts'))}

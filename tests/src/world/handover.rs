@@ -1,0 +1,131 @@
+//! Handing files over, in each of the ways that are supported.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::World;
+use crate::postgres::{Postgres, Settings};
+use crate::process::{self, Finished};
+use crate::scratch;
+use crate::users::{SHARED_GROUP, User};
+
+/// How PostgreSQL hands over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// `archive_command = 'walferry push %p'`.
+    Push,
+    /// `archive_library = 'basic_archive'`.
+    BasicArchive,
+    /// The old system's `test ! -f … && cp … && chmod 644 …`.
+    Cp,
+}
+
+impl World {
+    /// A protected server that archives into the world's directory.
+    #[track_caller]
+    pub fn postgres(&self, intake: Intake) -> Postgres {
+        self.postgres_with(self.protected("protected", intake))
+    }
+
+    /// A protected server made to measure; start from [`World::protected`].
+    #[track_caller]
+    pub fn postgres_with(&self, settings: Settings) -> Postgres {
+        Postgres::start(&settings, self.folder(), self.runtime().handle())
+    }
+
+    /// Settings of a protected server: it keeps its WAL, so that the test can
+    /// compare with it, and switches only when told to.
+    pub fn protected(&self, name: &str, intake: Intake) -> Settings {
+        let archive = self.archive().display().to_string();
+        let settings = Settings::new(name)
+            .option("archive_mode", "on")
+            .option("wal_level", "replica")
+            .option("wal_keep_size", "4GB")
+            .option("max_wal_size", "1GB")
+            .option("fsync", "off")
+            .option("full_page_writes", "on");
+        match intake {
+            Intake::Push => settings.option("archive_command", &self.push_command()),
+            Intake::BasicArchive => settings
+                .option("archive_library", "basic_archive")
+                .option("basic_archive.archive_directory", &archive),
+            Intake::Cp => settings.option(
+                "archive_command",
+                &format!("test ! -f {archive}/%f && cp %p {archive}/%f && chmod 644 {archive}/%f"),
+            ),
+        }
+    }
+
+    /// `walferry push %p`, with the one variable that it needs.
+    pub fn push_command(&self) -> String {
+        format!(
+            "WAL_ARCHIVE_DIR={} {} push %p",
+            self.archive().display(),
+            self.program_path("walferry").display()
+        )
+    }
+
+    /// Runs `walferry push FILE` as PostgreSQL's user, with nothing in its
+    /// environment but the directory, and remembers the file if it was taken.
+    #[track_caller]
+    pub fn push(&mut self, file: &Path) -> Finished {
+        let mut command = User::Postgres.command(self.program_path("walferry"));
+        let only = [(
+            "WAL_ARCHIVE_DIR".to_owned(),
+            self.archive().display().to_string(),
+        )]
+        .into();
+        process::environment(&mut command, &only);
+        let finished = process::run(command.current_dir(self.folder()).arg("push").arg(file));
+        if finished.code == 0 {
+            let name = file
+                .file_name()
+                .expect("a file")
+                .to_string_lossy()
+                .into_owned();
+            let bytes = std::fs::read(file).expect("read the file that was pushed");
+            self.originals.remember(&name, &bytes);
+        }
+        finished
+    }
+
+    /// Puts a file where PostgreSQL's user can read it, for [`World::push`].
+    #[track_caller]
+    pub fn source(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+        let folder = self.folder().join("source");
+        scratch::make(&folder, 0o755);
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).expect("write a source file");
+        User::Postgres.own(&path, None);
+        scratch::set_mode(&path, 0o600);
+        path
+    }
+
+    /// Hands a file over as `push` leaves it (complete at once, owner
+    /// `postgres`, 0640), without starting a process, and remembers it: for
+    /// hundreds of segments.
+    #[track_caller]
+    pub fn hand_over(&mut self, name: &str, bytes: &[u8]) {
+        self.place(name, bytes);
+        self.originals.remember(name, bytes);
+    }
+
+    /// The same without remembering: a file that must not be archived.
+    #[track_caller]
+    pub fn place(&self, name: &str, bytes: &[u8]) {
+        let temporary = self.archive().join(format!(".walferry-push.{name}.test"));
+        std::fs::write(&temporary, bytes).expect("write into the archive directory");
+        User::Postgres.own(&temporary, Some(SHARED_GROUP));
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o640))
+            .expect("chmod");
+        rename(&temporary, &self.archive().join(name));
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test plays PostgreSQL's part"
+)]
+fn rename(from: &Path, to: &Path) {
+    std::fs::rename(from, to).expect("rename into place");
+}

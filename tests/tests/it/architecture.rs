@@ -1,0 +1,125 @@
+//! The arrows of ARCHITECTURE.md: which crate may know which. Cargo refuses a
+//! `use` without a dependency; this refuses the dependency.
+
+use std::collections::BTreeSet;
+
+use walferry_tests::environment::repository;
+
+/// What each crate may depend on among ours. A new crate needs a row.
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("shared/proof", &[]),
+    ("shared/wal", &[]),
+    ("shared/jobs", &[]),
+    ("shared/queue", &[]),
+    ("shared/observe", &[]),
+    ("shared/layout", &["wal", "proof"]),
+    ("shared/store", &["proof"]),
+    ("shared/catalog", &["wal", "proof"]),
+    ("shared/spool", &["wal", "proof"]),
+    ("shared/config", &["wal", "proof", "store", "queue"]),
+    (
+        "shared/archive",
+        &["wal", "proof", "layout", "spool", "store", "catalog"],
+    ),
+    (
+        "shared/retain",
+        &["wal", "proof", "layout", "store", "catalog"],
+    ),
+    ("scheduler", &["config", "jobs", "observe", "queue"]),
+    ("worker", EVERYTHING),
+    ("cli", EVERYTHING),
+];
+
+const EVERYTHING: &[&str] = &[
+    "archive", "catalog", "config", "jobs", "layout", "observe", "proof", "queue", "retain",
+    "spool", "store", "wal",
+];
+
+/// Names of the dependencies in a manifest, those of its own tests left out.
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let path = repository().join(folder).join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut names = BTreeSet::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if line.starts_with('[') {
+            inside = line.ends_with("dependencies]") && !line.contains("dev-dependencies");
+        } else if inside && let Some(end) = line.find(['.', ' ', '=']) {
+            names.insert(line[..end].to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn a_crate_knows_only_those_that_its_arrows_lead_to() {
+    for (folder, allowed) in ARROWS {
+        let found: BTreeSet<String> = dependencies(folder)
+            .iter()
+            .filter_map(|name| Some(name.strip_prefix("walferry-")?.to_owned()))
+            .collect();
+        let allowed: BTreeSet<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        let forbidden: Vec<_> = found.difference(&allowed).collect();
+        assert!(
+            forbidden.is_empty(),
+            "{folder} must not depend on {forbidden:?}"
+        );
+    }
+}
+
+#[test]
+fn every_crate_that_is_shipped_has_its_arrows_written_down() {
+    let shared = std::fs::read_dir(repository().join("shared")).expect("list shared");
+    for entry in shared.flatten() {
+        let folder = format!("shared/{}", entry.file_name().to_string_lossy());
+        assert!(
+            ARROWS.iter().any(|(known, _)| *known == folder),
+            "{folder} has no row"
+        );
+    }
+}
+
+#[test]
+fn no_shipped_program_contains_a_server_of_the_tests() {
+    for (folder, _) in ARROWS {
+        let names = dependencies(folder);
+        assert!(
+            !names.is_empty() || folder == "shared/proof",
+            "{folder}: nothing was read"
+        );
+        for server in ["walferry-s3", "s3s", "s3s-fs", "walferry-tests"] {
+            assert!(!names.contains(server), "{folder} depends on {server}");
+        }
+    }
+}
+
+#[test]
+fn the_store_knows_nothing_of_wal_and_the_queue_nothing_of_archiving() {
+    for (folder, words) in [
+        ("shared/store/src", ["walferry_wal", "walferry_catalog"]),
+        ("shared/queue/src", ["walferry_archive", "walferry_jobs"]),
+    ] {
+        let mut files = 0;
+        visit(&repository().join(folder), &mut |path, text| {
+            files += 1;
+            for word in words {
+                assert!(!text.contains(word), "{} names {word}", path.display());
+            }
+        });
+        assert!(files > 3, "{folder}: {files} files were read");
+    }
+}
+
+fn visit(folder: &std::path::Path, look: &mut dyn FnMut(&std::path::Path, &str)) {
+    for entry in std::fs::read_dir(folder).expect("list a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            visit(&path, look);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            look(
+                &path,
+                &std::fs::read_to_string(&path).expect("read a source file"),
+            );
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The integration tests: one binary, one file per subject.
+//!
+//! `harness_*` files test the harness itself, so that a test that is green
+//! because its proxy does nothing cannot be.
+
+mod architecture;
+mod archive;
+mod clouds;
+mod commands;
+mod configuration;
+mod harness_clouds;
+mod harness_postgres;
+mod harness_proxy;
+mod intake;
+mod outages;
+mod retention;
+mod scheduler;
+mod timelines;
+mod workers;

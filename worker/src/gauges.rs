@@ -1,0 +1,99 @@
+//! Numbers that are read, not counted: backlog, RPO, lag, queue depth, directory use.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+use walferry_catalog::{claims, clusters, status};
+use walferry_observe::{Metrics, QueueDepth};
+
+use crate::setup::Setup;
+
+/// Between two readings. Every query is bounded by unfinished rows, not by the archive.
+const EVERY: Duration = Duration::from_secs(10);
+/// The status counts read every row, so they come less often.
+const EVERY_COUNT: u32 = 6;
+
+/// Runs until `shutdown`.
+pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
+    let mut turn = 0_u32;
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = read(&setup, &metrics, turn.is_multiple_of(EVERY_COUNT)).await {
+            tracing::debug!(error = format!("{error:#}"), "the gauges could not be read");
+        }
+        depth(&setup, &metrics).await;
+        turn = turn.wrapping_add(1);
+    }
+}
+
+async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<()> {
+    let served = setup.served().await?;
+    let mut conn = setup.archiver.catalog().get().await?;
+    for cluster in served {
+        for repository in status::repositories(&mut conn, Some(cluster.id)).await? {
+            let oldest = repository.behind_since.map_or(Duration::ZERO, age);
+            metrics.backlog(
+                &cluster.name,
+                repository.repository.as_str(),
+                repository.due,
+                oldest,
+            );
+        }
+        let backlog = claims::backlog(&mut conn, Some(cluster.id)).await?;
+        metrics.lag(&cluster.name, backlog.oldest.map_or(Duration::ZERO, age));
+        // Without a connection to the protected server the RPO is unknown, never good.
+        metrics.rpo(&cluster.name, None);
+        if count {
+            let counts = status::counts(&mut conn, Some(cluster.id)).await?;
+            for (status, files) in [
+                ("PENDING", counts.pending),
+                ("VERIFIED", counts.verified),
+                ("EXPIRING", counts.expiring),
+                ("QUARANTINED", counts.quarantined),
+            ] {
+                metrics.status_count(&cluster.name, status, files);
+            }
+        }
+        for directory in clusters::directories(&mut conn, Some(cluster.id)).await? {
+            let (Some(files), Some(bytes), Some(total @ 1..), Some(available)) = (
+                directory.files,
+                directory.bytes,
+                directory.fs_total,
+                directory.fs_available,
+            ) else {
+                continue;
+            };
+            let used = 1.0 - available as f64 / total as f64;
+            metrics.spool(&cluster.name, &directory.name, files, bytes, used);
+        }
+    }
+    Ok(())
+}
+
+async fn depth(setup: &Setup, metrics: &Metrics) {
+    for queue in setup.queues.iter() {
+        let Ok(stats) = queue.stats().await else {
+            continue;
+        };
+        metrics.queue(
+            queue.name().as_str(),
+            QueueDepth {
+                ready: stats.ready,
+                delayed: stats.delayed,
+                leased: stats.leased,
+                dead: stats.dead,
+                oldest_ready: stats.oldest_ready_age.unwrap_or(Duration::ZERO),
+            },
+        );
+    }
+}
+
+fn age(at: chrono::DateTime<Utc>) -> Duration {
+    (Utc::now() - at).to_std().unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,5 @@
+//! The handlers: one file per job, of the same name as its payload.
+
+pub mod backfill;
+pub mod continuous_wal_archiving;
+pub mod retention;

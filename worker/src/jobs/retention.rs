@@ -1,0 +1,104 @@
+//! Applies the retention policy to every cluster that the worker knows.
+//!
+//! A second run is harmless: the plan is made anew from the rows, two runs exclude each
+//! other, and deleting an object that is gone already is success.
+
+use std::sync::Arc;
+
+use walferry_catalog::{clusters, events};
+use walferry_observe::Metrics;
+use walferry_queue::{JobContext, Outcome};
+use walferry_retain::{Consent, Outcome as Ended, Policy, Report, Retention};
+use walferry_store::Repository;
+
+use super::continuous_wal_archiving::retry;
+use crate::setup::Setup;
+
+pub(crate) async fn handle(setup: &Setup, metrics: &Metrics, ctx: JobContext) -> Outcome {
+    tokio::select! {
+        // What was begun is finished by the next run: each deletion is a step of its own.
+        () = ctx.cancel.cancelled() => Outcome::Retry { error: "cancelled".to_owned(), after: None },
+        () = ctx.drain.cancelled() => Outcome::GiveBack {
+            delay: std::time::Duration::ZERO,
+            reason: "the worker is shutting down".to_owned(),
+        },
+        outcome = apply(setup, metrics) => match outcome {
+            Ok(()) => Outcome::Done,
+            Err(error) => retry(&error),
+        },
+    }
+}
+
+async fn apply(setup: &Setup, metrics: &Metrics) -> anyhow::Result<()> {
+    let catalog = setup.archiver.catalog();
+    let mut conn = catalog.get().await?;
+    let rows = clusters::clusters(&mut conn).await?;
+    drop(conn);
+    let repositories: Vec<Arc<dyn Repository>> = setup
+        .archiver
+        .repositories()
+        .iter()
+        .map(|target| Arc::clone(&target.store) as Arc<dyn Repository>)
+        .collect();
+    let policy = Policy {
+        window: setup.config.retention.window(),
+        max_delete_share: setup.config.retention.max_delete_share.get(),
+        max_clock_difference: setup.config.retention.max_clock_difference,
+    };
+    let retention = Retention::new(catalog.clone(), repositories, policy);
+    for cluster in rows
+        .iter()
+        .filter(|row| setup.config.clusters.get(&row.name).is_some())
+    {
+        let report = retention.apply(cluster, Consent::Automatic).await?;
+        for repository in &report.repositories {
+            metrics.retention_deleted(repository.repository.as_str(), repository.deleted);
+        }
+        tell(setup, cluster, &report).await?;
+    }
+    Ok(())
+}
+
+/// What a person should hear of: refusals, and a window that nothing proves.
+async fn tell(
+    setup: &Setup,
+    cluster: &walferry_catalog::Cluster,
+    report: &Report,
+) -> anyhow::Result<()> {
+    if let Ended::Refused(refusals) = &report.outcome {
+        for refusal in refusals {
+            if refusal.needs_a_person() {
+                tracing::error!(cluster.name = cluster.name, "retention refused: {refusal}");
+                let mut conn = setup.archiver.catalog().get().await?;
+                events::record(
+                    &mut conn,
+                    &events::NewEvent {
+                        severity: events::Severity::Warning,
+                        code: "retention-refused",
+                        cluster: Some(cluster.id),
+                        message: refusal.to_string(),
+                    },
+                )
+                .await?;
+            } else {
+                tracing::info!(
+                    cluster.name = cluster.name,
+                    "retention did nothing: {refusal}"
+                );
+            }
+        }
+    }
+    for prefix in &report.prefixes {
+        for warning in &prefix.plan.warnings {
+            tracing::warn!(cluster.name = cluster.name, prefix = %prefix.prefix, "retention: {warning}");
+        }
+    }
+    tracing::info!(
+        cluster.name = cluster.name,
+        deleted = report.deleted(),
+        due_again = report.due_again(),
+        window_proven = report.window_proven(),
+        "retention ended"
+    );
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The worker: consumers of the queues, the archive pipeline, watches on the
+//! directories, probes of the clouds, and the health port, which closes last.
+
+pub mod gauges;
+pub mod health;
+pub mod healthcheck;
+pub mod jobs;
+pub mod observers;
+pub mod probe;
+pub mod register;
+pub mod setup;
+pub mod watch;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use walferry_catalog::claims;
+use walferry_config::WorkerConfig;
+use walferry_observe::{Checks, HealthServer, Metrics};
+use walferry_queue::{Consumer, ConsumerHealth};
+
+use crate::{register::Handlers, setup::Setup};
+
+/// Runs until `shutdown`, then drains: nothing new is taken, what is under way is finished
+/// within the grace period or given back without costing an attempt.
+///
+/// # Errors
+/// When the worker cannot start, or when a consumer ended although nobody asked.
+pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    let checks = Checks::new();
+    let health = HealthServer::bind(
+        config.worker.health_address,
+        config.worker.health_address_file.as_deref(),
+        checks.clone(),
+        metrics.clone(),
+    )
+    .await
+    .context("open the health port")?;
+    // Leases are renewed until the last claim has ended, so this is cancelled after the drain.
+    let finished = CancellationToken::new();
+    let setup = Setup::new(&config, &metrics, finished.clone())?;
+    health::register(&checks, &setup, &config);
+    tracing::info!(
+        worker.id = setup.worker,
+        health.address = %health.address(),
+        queues = ?config.worker.queues.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "worker started"
+    );
+
+    let mut background = JoinSet::new();
+    background.spawn(setup::prepare(setup.clone(), shutdown.clone()));
+    background.spawn(probe::run(setup.clone(), metrics.clone(), shutdown.clone()));
+    background.spawn(gauges::run(
+        setup.clone(),
+        metrics.clone(),
+        shutdown.clone(),
+    ));
+    for watched in watch::all(&setup) {
+        background.spawn(watch::run(watched, setup.clone(), shutdown.clone()));
+    }
+
+    let consumers = consume(&setup, &config, &checks, &metrics, &shutdown);
+    let outcome = supervise(consumers, &shutdown).await;
+
+    // Whatever the handlers did not get done within the grace period is claimed by the next
+    // worker at once, not when the leases run out. A crash here leaves just that: leases
+    // that run out.
+    let given_back = tokio::time::timeout(Duration::from_secs(3), async {
+        let mut conn = setup.archiver.catalog().get().await?;
+        claims::release_all(&mut conn, &setup.worker).await
+    })
+    .await;
+    if let Ok(Ok(claims @ 1..)) = given_back {
+        tracing::info!(claims, "claims given back");
+    }
+    finished.cancel();
+    while background.join_next().await.is_some() {}
+    tracing::info!("worker stopped");
+    health.close().await;
+    outcome
+}
+
+type Consumers = JoinSet<(String, Result<(), walferry_queue::ConsumerEnded>)>;
+
+fn consume(
+    setup: &Setup,
+    config: &WorkerConfig,
+    checks: &Checks,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> Consumers {
+    let mut consumers = JoinSet::new();
+    for queue in setup.queues.iter() {
+        let name = queue.name().to_string();
+        let alive = ConsumerHealth::new();
+        let watched = alive.clone();
+        checks.alive(&format!("consumer:{name}"), move || {
+            let state = watched.alive();
+            async move { state }
+        });
+        let consumer = Consumer {
+            queue: queue.clone(),
+            worker: setup.identity.clone(),
+            slots: config.worker.slots,
+            grace: config.worker.shutdown_grace,
+        };
+        let handlers = Handlers::new(setup.clone(), queue.clone(), metrics.clone());
+        let shutdown = shutdown.clone();
+        consumers.spawn(async move {
+            let ended = consumer.run(handlers, shutdown, alive).await;
+            (name, ended)
+        });
+    }
+    consumers
+}
+
+async fn supervise(mut consumers: Consumers, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = consumers.join_next().await {
+        let asked = shutdown.is_cancelled();
+        let error = match ended {
+            Ok((_, Ok(()))) if asked => continue,
+            Ok((queue, Ok(()))) => {
+                anyhow::anyhow!("the consumer of `{queue}` ended although nobody asked")
+            }
+            Ok((queue, Err(error))) => {
+                anyhow::Error::new(error).context(format!("the consumer of `{queue}` ended"))
+            }
+            Err(panic) => anyhow::Error::new(panic).context("a consumer panicked"),
+        };
+        // A worker that lives without consuming looks healthy and archives nothing: end it,
+        // loudly, so that it is restarted.
+        tracing::error!(
+            error = format!("{error:#}"),
+            "a consumer ended; the worker stops"
+        );
+        shutdown.cancel();
+        if outcome.is_ok() {
+            outcome = Err(error);
+        }
+    }
+    outcome
+}
