@@ -264,6 +264,8 @@ fn settings(config: &WorkerConfig, worker: &str) -> Settings {
         claim_lease: config.archive.claim_lease,
         claim_renew: config.archive.claim_renew,
         in_flight: config.worker.segments_in_flight,
+        claim_batch: config.archive.claim_batch,
+        memory: config.archive.memory_limit,
         delete_after_one_copy_above: config.archive.delete_after_one_copy_above.map(Share::get),
         retry_base: config.archive.retry_base,
         retry_max: config.archive.retry_max,

@@ -27,6 +27,11 @@ pub struct Settings {
     pub claim_renew: Duration,
     /// Segments on their way at once, and uploads per repository.
     pub in_flight: usize,
+    /// Segments claimed by one statement, at most.
+    pub claim_batch: usize,
+    /// Bytes of memory for what is packed and not yet uploaded. The buffers of the packing
+    /// threads come on top: about two segments for each.
+    pub memory: u64,
     /// Share of the file system above which one verified copy is enough to delete.
     pub delete_after_one_copy_above: Option<f64>,
     /// First wait after a failed copy.
@@ -122,6 +127,7 @@ impl Archiver {
         );
         let lanes = Lanes::new(
             settings.in_flight,
+            settings.memory,
             repositories.iter().map(|target| target.name().clone()),
         );
         let archiver = Self(Arc::new(Inner {

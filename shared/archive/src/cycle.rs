@@ -16,9 +16,9 @@ use crate::{
     register::directory_ids,
 };
 
-/// While uploads are under way and nothing is claimable, the directories are scanned again
-/// this often, so that a slow cloud does not keep new segments from the fast one.
-const RESCAN: Duration = Duration::from_secs(2);
+/// While uploads are under way and nothing is claimable, the catalog is asked again this
+/// often: files that were registered meanwhile need not wait for a slow cloud.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// When a cycle has to stop before the backlog is empty.
 #[derive(Clone, Debug)]
@@ -62,7 +62,8 @@ impl Archiver {
                 () = stop.drain.cancelled() => break Ok(()),
             };
             let mut rooms = vec![room];
-            rooms.extend(std::iter::from_fn(|| self.0.lanes.try_admit()));
+            let more = self.0.settings.claim_batch.saturating_sub(1);
+            rooms.extend(std::iter::from_fn(|| self.0.lanes.try_admit()).take(more));
             match self.claim(cluster, &directories, rooms.len()).await {
                 Ok((claimed, asked)) if !claimed.is_empty() => {
                     for claim in claimed {
@@ -82,12 +83,7 @@ impl Archiver {
                             Some(ended) => report.add(ended),
                             None => break Ok(()),
                         },
-                        () = tokio::time::sleep(RESCAN) => {
-                            if let Err(error) = self.register(cluster).await {
-                                tracing::warn!(error = &error as &dyn std::error::Error,
-                                    "the directories were not scanned again");
-                            }
-                        }
+                        () = tokio::time::sleep(ASK_AGAIN) => {}
                         () = stop.cancel.cancelled() => break Ok(()),
                         () = stop.drain.cancelled() => break Ok(()),
                     }

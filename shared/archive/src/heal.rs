@@ -92,7 +92,10 @@ async fn one(
 ) -> Result<Verified, CopyError> {
     let expected = claim.sha256.ok_or_else(|| source(SourceError::None))?;
     // Nothing is read before there is room for it.
-    let _place = archiver.0.lanes.enter(target.name()).await;
+    let size = claim.packed.as_ref().map_or(0, |packed| packed.size);
+    let whole = size.min(archiver.0.settings.whole_limit);
+    let _place = archiver.0.lanes.enter(target.name(), whole).await;
+    let _memory = archiver.0.lanes.reserve(whole).await;
     let from = claim
         .copies
         .iter()

@@ -31,12 +31,15 @@ struct Held {
     /// By our monotonic clock, counted from *before* the request that gave the lease was
     /// sent: never later than the catalog's own end of it.
     ends: Instant,
+    /// A statement that may end the claim is under way: not being held is no loss then.
+    settling: bool,
 }
 
 /// One held claim. Dropping it ends the renewing.
 pub struct Lease {
     holds: Holds,
     leases: Leases,
+    parent: CancellationToken,
 }
 
 /// Asks whether a claim is still held; may outlive the lease, and then says no.
@@ -53,6 +56,9 @@ pub enum LeaseLost {
     /// Another worker has it, or it ran out.
     #[error("the lease on the claim was lost")]
     Lost,
+    /// The job was cancelled or lost, and its claims with it.
+    #[error("the job was stopped")]
+    Stopped,
     /// The catalog could not be asked.
     #[error("ask the catalog whether the claim is still held")]
     Unknown(#[source] CatalogError),
@@ -102,6 +108,7 @@ impl Leases {
                 token: claim.token,
                 cancel: cancel.clone(),
                 ends: asked + self.lease,
+                settling: false,
             },
         );
         Lease {
@@ -111,6 +118,7 @@ impl Leases {
                 catalog: self.catalog.clone(),
             },
             leases: self.clone(),
+            parent: parent.clone(),
         }
     }
 
@@ -135,7 +143,7 @@ impl Leases {
                     };
                     if kept.contains(&token) {
                         entry.ends = asked + self.lease;
-                    } else {
+                    } else if !entry.settling {
                         entry.cancel.cancel();
                     }
                 }
@@ -165,6 +173,30 @@ impl Lease {
     #[must_use]
     pub fn cancelled(&self) -> &CancellationToken {
         &self.holds.cancel
+    }
+
+    /// Why it was cancelled.
+    #[must_use]
+    pub fn lost(&self) -> LeaseLost {
+        if self.parent.is_cancelled() {
+            LeaseLost::Stopped
+        } else {
+            LeaseLost::Lost
+        }
+    }
+
+    /// To be called with `true` before a statement that may end the claim, and with `false`
+    /// when it did not: a renewal that overtakes the statement's answer must not take the
+    /// end that we asked for, for a loss. The fence in the catalog decides all the same.
+    pub fn settle(&self, settling: bool) {
+        if let Some(entry) = self
+            .leases
+            .lock()
+            .get_mut(&self.holds.token.file)
+            .filter(|entry| entry.token == self.holds.token)
+        {
+            entry.settling = settling;
+        }
     }
 
     /// The question alone, for a thread that the lease cannot be lent to.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use walferry_catalog::{
     CatalogError,
     claims::{self, Claim, CopyState, ReleaseAs},
-    completion::{self, Completed, CopyFailure, Enough, Waiting},
+    completion::{self, Archived, Completed, CopyFailure, Enough, Waiting},
 };
 use walferry_layout::{metadata::ObjectMetadata, object_key};
 use walferry_proof::{Expected, ExpectedEtag, ObjectKey, RepositoryName, Verified};
@@ -66,7 +66,7 @@ impl Archiver {
         let stop = lease.cancelled().clone();
         let outcome = tokio::select! {
             biased;
-            () = stop.cancelled() => Err(ProcessError::Lease(LeaseLost::Lost)),
+            () = stop.cancelled() => Err(ProcessError::Lease(lease.lost())),
             outcome = self.run(cluster, &claim, &lease, admission) => outcome,
         };
         match outcome {
@@ -100,17 +100,11 @@ impl Archiver {
             });
         let Some(owner) = owner(cluster, claim) else {
             let reason = "no segment of this cluster was seen yet, so its system id is unknown";
-            let mut conn = self.0.catalog.get().await?;
-            claims::release(
-                &mut conn,
-                claim.token,
-                ReleaseAs::NotYet {
-                    reason: reason.to_owned(),
-                    retry_after: self.0.settings.retry_base,
-                },
-            )
-            .await?;
-            return Ok(Ended::Released);
+            let how = ReleaseAs::NotYet {
+                reason: reason.to_owned(),
+                retry_after: self.0.settings.retry_base,
+            };
+            return self.release(claim, lease, how).await;
         };
         let key = object_key(&claim.prefix.key_prefix, &claim.file);
         // The compressed copy in the other cloud saves reading and packing again.
@@ -125,12 +119,20 @@ impl Archiver {
                     .await?;
                 self.complete(cluster, claim, lease, copied, &here).await
             }
-            None => {
-                let mut conn = self.0.catalog.get().await?;
-                claims::release(&mut conn, claim.token, ReleaseAs::Nothing).await?;
-                Ok(Ended::Released)
-            }
+            None => self.release(claim, lease, ReleaseAs::Nothing).await,
         }
+    }
+
+    async fn release(
+        &self,
+        claim: &Claim,
+        lease: &Lease,
+        how: ReleaseAs,
+    ) -> Result<Ended, ProcessError> {
+        let mut conn = self.0.catalog.get().await?;
+        lease.settle(true);
+        claims::release(&mut conn, claim.token, how).await?;
+        Ok(Ended::Released)
     }
 
     /// The repositories that this claim still owes a copy and that can be asked.
@@ -160,7 +162,6 @@ impl Archiver {
     ) -> Result<Copied, ProcessError> {
         let encoder = self.encoder(claim, file.stat.size).await?;
         if encoder.0 == Encoder::ZlibRs {
-            drop(admission);
             let streamed = Streamed {
                 archiver: self,
                 cluster,
@@ -170,9 +171,15 @@ impl Archiver {
                 key,
                 level: encoder.1,
             };
-            return streamed.archive(due, file).await;
+            // Its admission bounds how many are streamed at once: each holds a few pieces
+            // for each repository, whatever the file's size.
+            let copied = streamed.archive(due, file).await;
+            drop(admission);
+            return copied;
         }
+        let mut memory = self.0.lanes.reserve(file.stat.size).await;
         let packed = local::pack(self, claim, file, encoder.1, lease.cancelled()).await?;
+        memory.shrink(packed.gzip.body.len() as u64);
         let mut conn = self.0.catalog.get().await?;
         // Recorded before the first PUT: a crash right after leaves a row that tells later
         // attempts which encoder and level to use, so that a repeated PUT is identical.
@@ -193,7 +200,7 @@ impl Archiver {
         .await;
         drop(conn);
         if let Err(error @ CatalogError::Conflict { .. }) = recorded {
-            self.quarantine_local(claim, file, &error).await?;
+            self.quarantine_local(claim, lease, file, &error).await?;
             return Ok(Copied::nothing());
         }
         recorded?;
@@ -253,10 +260,10 @@ impl Archiver {
                     let result = async {
                         let place = tokio::select! {
                             biased;
-                            place = self.0.lanes.enter(name) => place,
+                            place = self.0.lanes.enter(name, gzip.body.len() as u64) => place,
                             () = async {
                                 one_is_done.cancelled().await;
-                                self.0.lanes.stands_still(name).await;
+                                self.0.lanes.has_to_give_way(name).await;
                             } => return Err(CopyError::NoRoom { repository: name.clone() }),
                         };
                         self.0
@@ -297,6 +304,7 @@ impl Archiver {
         }
         let stored = copied.verified.first().map_or(0, Verified::stored_size);
         let mut conn = self.0.catalog.get().await?;
+        lease.settle(true);
         let completed = completion::complete(
             &mut conn,
             claim.token,
@@ -308,12 +316,10 @@ impl Archiver {
         drop(conn);
         match completed {
             Completed::Archived(archived) => {
-                let deleted =
-                    local::delete_all(self, claim, lease, &archived, here, copied.hashed.as_ref())
-                        .await?;
+                lease.settle(false);
+                self.delete_local(claim, lease, &archived, here, copied.hashed.as_ref())
+                    .await?;
                 let all = archived.all_required();
-                let mut conn = self.0.catalog.get().await?;
-                completion::local_deleted(&mut conn, &archived, &deleted).await?;
                 Ok(if all {
                     Ended::Archived { stored }
                 } else {
@@ -327,6 +333,22 @@ impl Archiver {
         }
     }
 
+    /// Deletes the local files that `archived` proves, and ends the claim.
+    async fn delete_local(
+        &self,
+        claim: &Claim,
+        lease: &Lease,
+        archived: &Archived,
+        here: &[local::Here],
+        hashed: Option<&local::Here>,
+    ) -> Result<(), ProcessError> {
+        let deleted = local::delete_all(self, claim, lease, archived, here, hashed).await?;
+        let mut conn = self.0.catalog.get().await?;
+        lease.settle(true);
+        completion::local_deleted(&mut conn, archived, &deleted).await?;
+        Ok(())
+    }
+
     /// VERIFIED long ago, and the file lies here (again): the same content goes, another stays.
     async fn compare_again(
         &self,
@@ -335,31 +357,26 @@ impl Archiver {
         lease: &Lease,
         here: &[local::Here],
     ) -> Result<Ended, ProcessError> {
-        let mut conn = self.0.catalog.get().await?;
         let Some(file) = here.first() else {
-            claims::release(&mut conn, claim.token, ReleaseAs::Nothing).await?;
-            return Ok(Ended::Released);
+            return self.release(claim, lease, ReleaseAs::Nothing).await;
         };
-        drop(conn);
         let found = local::hash(self, claim, file, lease.cancelled()).await?;
         let mut conn = self.0.catalog.get().await?;
         match completion::prove_archived(&mut conn, claim.token, found, self.enough(cluster)).await
         {
             Ok(Some(archived)) => {
                 drop(conn);
-                let deleted =
-                    local::delete_all(self, claim, lease, &archived, here, Some(file)).await?;
-                let mut conn = self.0.catalog.get().await?;
-                completion::local_deleted(&mut conn, &archived, &deleted).await?;
+                self.delete_local(claim, lease, &archived, here, Some(file))
+                    .await?;
                 Ok(Ended::Archived { stored: 0 })
             }
             Ok(None) => {
-                claims::release(&mut conn, claim.token, ReleaseAs::Nothing).await?;
-                Ok(Ended::Released)
+                drop(conn);
+                self.release(claim, lease, ReleaseAs::Nothing).await
             }
             Err(error @ CatalogError::Conflict { .. }) => {
                 drop(conn);
-                self.quarantine_local(claim, file, &error).await?;
+                self.quarantine_local(claim, lease, file, &error).await?;
                 Ok(Ended::Released)
             }
             Err(error) => Err(error.into()),
@@ -369,11 +386,13 @@ impl Archiver {
     pub(crate) async fn quarantine_local(
         &self,
         claim: &Claim,
+        lease: &Lease,
         file: &local::Here,
         error: &CatalogError,
     ) -> Result<(), ProcessError> {
         self.note_other_content(claim, file, error).await?;
         let mut conn = self.0.catalog.get().await?;
+        lease.settle(true);
         completion::quarantine_local(
             &mut conn,
             claim.token,
@@ -451,6 +470,8 @@ impl Archiver {
 
     async fn give_back(&self, claim: &Claim, error: &ProcessError) {
         let release = match error {
+            // Nothing is wrong with the file: whoever runs the job next may have it at once.
+            ProcessError::Lease(LeaseLost::Stopped) => ReleaseAs::Drained,
             ProcessError::Lease(_) => {
                 self.0.observer.claim("lost");
                 tracing::warn!(

@@ -6,16 +6,18 @@
 //! channel; a repository that stands still for too long while another moves loses its place,
 //! not its copy.
 
-use std::time::Duration;
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use walferry_catalog::{claims::Claim, completion};
 use walferry_layout::metadata::ObjectMetadata;
-use walferry_proof::{
-    Expected, ExpectedEtag, Hasher, Md5, Md5Hasher, ObjectKey, RepositoryName, Sha256, Verified,
-};
+use walferry_proof::{Expected, ExpectedEtag, Hasher, Md5, Md5Hasher, ObjectKey, Sha256, Verified};
 use walferry_spool::SpooledFile;
 use walferry_store::{At, ReadRepository as _, Repository as _, StoreError};
 
@@ -31,8 +33,9 @@ use crate::{
 
 /// Read, hashed and packed between two looks at the cancellation token.
 const PIECE: usize = 1 << 20;
-/// A repository that takes nothing for so long, while another does, loses its place.
-const STANDS_STILL: Duration = Duration::from_secs(10);
+/// A repository for which the others have waited so long in all loses its place: a slow
+/// cloud delays a fast one by this much for a file, however large the file is.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Pieces that wait in front of one repository.
 const AHEAD: usize = 4;
 
@@ -62,7 +65,7 @@ impl Streamed<'_> {
         drop(conn);
         if let Err(error @ walferry_catalog::CatalogError::Conflict { .. }) = recorded {
             self.archiver
-                .quarantine_local(self.claim, here, &error)
+                .quarantine_local(self.claim, self.lease, here, &error)
                 .await?;
             return Ok(Copied::nothing());
         }
@@ -88,7 +91,10 @@ impl Streamed<'_> {
         let (told, facts) = tokio::sync::watch::channel(None);
         for target in due {
             let (sender, receiver) = mpsc::channel(AHEAD);
-            senders.push((target.name().clone(), sender));
+            senders.push(Feed {
+                sender,
+                patience: PATIENCE,
+            });
             let (upload, facts) = (&upload, facts.clone());
             uploads.push(async move {
                 let result = self
@@ -198,7 +204,7 @@ impl Streamed<'_> {
         &self,
         here: &Here,
         sha256: Sha256,
-        mut senders: Vec<(RepositoryName, mpsc::Sender<Bytes>)>,
+        mut senders: Vec<Feed>,
         told: tokio::sync::watch::Sender<Option<(u64, Md5)>>,
     ) -> Result<(), LocalError> {
         let mut packer = Packer {
@@ -235,23 +241,30 @@ impl Streamed<'_> {
     }
 }
 
-/// Gives `piece` to each; drops those whose upload has ended or who stand still while
-/// another moves.
-async fn hand_on(
-    senders: Vec<(RepositoryName, mpsc::Sender<Bytes>)>,
-    piece: &Bytes,
-) -> Vec<(RepositoryName, mpsc::Sender<Bytes>)> {
-    let alone = senders.len() == 1;
-    let sends = senders.into_iter().map(|(name, sender)| async move {
-        let sent = if alone {
-            sender.send(piece.clone()).await.is_ok()
-        } else {
-            sender
-                .send_timeout(piece.clone(), STANDS_STILL)
-                .await
-                .is_ok()
-        };
-        sent.then_some((name, sender))
+/// The way to one repository's upload.
+struct Feed {
+    sender: mpsc::Sender<Bytes>,
+    /// How long the others still wait for it.
+    patience: Duration,
+}
+
+/// Gives `piece` to each; drops those whose upload has ended or whose patience has.
+async fn hand_on(feeds: Vec<Feed>, piece: &Bytes) -> Vec<Feed> {
+    let (first_has_it, since) = (&CancellationToken::new(), &OnceLock::new());
+    let sends = feeds.into_iter().map(|feed| async move {
+        let Feed { sender, patience } = feed;
+        tokio::select! {
+            biased;
+            sent = sender.send(piece.clone()) => sent.ok()?,
+            () = async {
+                first_has_it.cancelled().await;
+                tokio::time::sleep(patience).await;
+            } => return None,
+        }
+        let waited = since.get_or_init(Instant::now).elapsed();
+        first_has_it.cancel();
+        let patience = patience.saturating_sub(waited);
+        Some(Feed { sender, patience })
     });
     futures::future::join_all(sends)
         .await

@@ -3,8 +3,9 @@
 //! A second run is harmless: registering is idempotent, a claim is held by one worker at a
 //! time, and each step of the pipeline looks at what is there before it acts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
 use walferry_archive::{
     archiver::Served,
     cycle::{Report, Stop},
@@ -15,6 +16,8 @@ use walferry_queue::{IfRunning, JobContext, NewJob, Outcome, Priority, Queue};
 
 use crate::setup::Setup;
 
+/// While a cycle is under way, new files are looked for this often.
+const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// So many files for each worker that is called to help.
 const FILES_PER_HELPER: u64 = 8;
 /// The most follow-up jobs for one cluster.
@@ -63,9 +66,16 @@ async fn archive(
     setup.archiver.register(cluster).await?;
     // After registering: the first segment tells which system this is.
     setup.refuse_catalog_on_protected_server().await?;
-    let backlog = setup.archiver.backlog(cluster).await?;
-    call_helpers(queue, cluster, backlog.files).await;
-    let report = setup.archiver.work_off(cluster, stop).await?;
+    let worked_off = CancellationToken::new();
+    let (report, ()) = tokio::join!(
+        async {
+            let report = setup.archiver.work_off(cluster, stop).await;
+            worked_off.cancel();
+            report
+        },
+        keep_calling(setup, queue, cluster, &worked_off),
+    );
+    let report = report?;
     if !stop.cancel.is_cancelled() {
         look_again(setup, queue, cluster).await?;
     }
@@ -77,6 +87,44 @@ async fn archive(
         "cycle ended"
     );
     Ok(report)
+}
+
+/// Calls helpers, and while the backlog is worked off looks for what has arrived since: a
+/// burst that begins with one file must not wait for this worker alone.
+async fn keep_calling(
+    setup: &Setup,
+    queue: &Queue,
+    cluster: &Served,
+    worked_off: &CancellationToken,
+) {
+    let mut busy = Duration::ZERO;
+    loop {
+        let began = Instant::now();
+        match setup.archiver.backlog(cluster).await {
+            Ok(backlog) => call_helpers(queue, cluster, backlog.files).await,
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "no help could be called"
+            ),
+        }
+        // A directory of 100,000 files takes its time to scan: that may not be all we do.
+        let pause = SCAN_EVERY.max((busy + began.elapsed()) * 10);
+        if worked_off
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            return;
+        }
+        let began = Instant::now();
+        if let Err(error) = setup.archiver.register(cluster).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the directories were not scanned again"
+            );
+        }
+        busy = began.elapsed();
+    }
 }
 
 /// Draws in idle workers: one job for each so many files, at most one waiting per ordinal.

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use walferry_catalog::{clusters, events};
+use walferry_catalog::clusters;
 use walferry_observe::Metrics;
 use walferry_queue::{JobContext, Outcome};
-use walferry_retain::{Consent, Outcome as Ended, Policy, Report, Retention};
+use walferry_retain::{Consent, Policy, Retention};
 use walferry_store::Repository;
 
 use super::continuous_wal_archiving::retry;
@@ -54,51 +54,6 @@ async fn apply(setup: &Setup, metrics: &Metrics) -> anyhow::Result<()> {
         for repository in &report.repositories {
             metrics.retention_deleted(repository.repository.as_str(), repository.deleted);
         }
-        tell(setup, cluster, &report).await?;
     }
-    Ok(())
-}
-
-/// What a person should hear of: refusals, and a window that nothing proves.
-async fn tell(
-    setup: &Setup,
-    cluster: &walferry_catalog::Cluster,
-    report: &Report,
-) -> anyhow::Result<()> {
-    if let Ended::Refused(refusals) = &report.outcome {
-        for refusal in refusals {
-            if refusal.needs_a_person() {
-                tracing::error!(cluster.name = cluster.name, "retention refused: {refusal}");
-                let mut conn = setup.archiver.catalog().get().await?;
-                events::record(
-                    &mut conn,
-                    &events::NewEvent {
-                        severity: events::Severity::Warning,
-                        code: "retention-refused",
-                        cluster: Some(cluster.id),
-                        message: refusal.to_string(),
-                    },
-                )
-                .await?;
-            } else {
-                tracing::info!(
-                    cluster.name = cluster.name,
-                    "retention did nothing: {refusal}"
-                );
-            }
-        }
-    }
-    for prefix in &report.prefixes {
-        for warning in &prefix.plan.warnings {
-            tracing::warn!(cluster.name = cluster.name, prefix = %prefix.prefix, "retention: {warning}");
-        }
-    }
-    tracing::info!(
-        cluster.name = cluster.name,
-        deleted = report.deleted(),
-        due_again = report.due_again(),
-        window_proven = report.window_proven(),
-        "retention ended"
-    );
     Ok(())
 }
