@@ -183,7 +183,7 @@ pub(crate) async fn read(
                 )
             })
             .collect(),
-        // Known only with a connection to the protected server.
+        // Known only to who can ask the protected server.
         rpo_seconds: None,
     })
 }

@@ -1,13 +1,20 @@
 //! Numbers that are read, not counted: backlog, RPO, lag, queue depth, directory use.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
-use walferry_catalog::{claims, clusters, status};
+use walferry_catalog::{
+    claims, clusters,
+    protected::{Rpo, Server},
+    status,
+};
 use walferry_observe::{Metrics, QueueDepth};
 
 use crate::setup::Setup;
+
+/// The protected servers that a connection is configured to, by cluster.
+type Servers = HashMap<String, Server>;
 
 /// Between two readings. Every query is bounded by unfinished rows, not by the archive.
 const EVERY: Duration = Duration::from_secs(10);
@@ -17,6 +24,15 @@ const EVERY_COUNT: u32 = 6;
 /// Runs until `shutdown`.
 pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
     let mut turn = 0_u32;
+    let servers: Servers = setup
+        .config
+        .clusters
+        .iter()
+        .filter_map(|cluster| {
+            let server = Server::new(cluster.connection.as_ref()?, &setup.worker);
+            Some((cluster.name.clone(), server.ok()?))
+        })
+        .collect();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -24,6 +40,7 @@ pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = tick.tick() => {}
         }
+        rpo(&setup, &metrics, &servers).await;
         if let Err(error) = read(&setup, &metrics, turn.is_multiple_of(EVERY_COUNT)).await {
             tracing::debug!(error = format!("{error:#}"), "the gauges could not be read");
         }
@@ -47,8 +64,6 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
         }
         let backlog = claims::backlog(&mut conn, Some(cluster.id)).await?;
         metrics.lag(&cluster.name, backlog.oldest.map_or(Duration::ZERO, age));
-        // Without a connection to the protected server the RPO is unknown, never good.
-        metrics.rpo(&cluster.name, None);
         if count {
             let counts = status::counts(&mut conn, Some(cluster.id)).await?;
             for (status, files) in [
@@ -74,6 +89,25 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
         }
     }
     Ok(())
+}
+
+/// Without an answer of the protected server the RPO is unknown, never good.
+async fn rpo(setup: &Setup, metrics: &Metrics, servers: &Servers) {
+    for directory in setup.directories.iter() {
+        let cluster = &directory.cluster;
+        let asked = async {
+            let server = servers.get(cluster)?.ask().await.ok()?;
+            let mut conn = setup.archiver.catalog().get().await.ok()?;
+            let rows = clusters::clusters(&mut conn).await.ok()?;
+            let row = rows.into_iter().find(|row| row.name == *cluster)?;
+            let reach = status::reach(&mut conn, &row.prefix).await.ok()?;
+            match server.rpo(&row.prefix, &reach) {
+                Rpo::Age(age) => Some(age),
+                Rpo::NothingVerified | Rpo::OtherSystem(_) => None,
+            }
+        };
+        metrics.rpo(cluster, asked.await);
+    }
 }
 
 async fn depth(setup: &Setup, metrics: &Metrics) {

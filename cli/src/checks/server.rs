@@ -1,10 +1,12 @@
 //! The protected server, where a connection to it is configured: its settings, its own
 //! counters, and its current position against the catalog.
 
-use std::time::Duration;
-
 use secrecy::SecretString;
-use walferry_catalog::{Catalog, CatalogSettings, clusters, protected, status};
+use walferry_catalog::{
+    clusters,
+    protected::{Protected, Rpo, Server},
+    status,
+};
 use walferry_config::{Clusters, Thresholds};
 
 use crate::{
@@ -12,9 +14,6 @@ use crate::{
     context::Context,
     output::duration,
 };
-
-/// A segment's long page header: a position right behind it means that nothing was written.
-const EMPTY_SEGMENT: i64 = 40;
 
 pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
     let (configured, thresholds) = ctx.get::<(Clusters, Thresholds)>()?;
@@ -61,11 +60,7 @@ async fn judge(
     url: &SecretString,
     thresholds: &Thresholds,
 ) -> anyhow::Result<Vec<Finding>> {
-    let server = Catalog::new(CatalogSettings {
-        pool_size: 1,
-        ..CatalogSettings::new(url.clone(), "walferry-check")
-    })?;
-    let facts = protected::ask(&mut *server.get_unchecked().await?).await?;
+    let facts = Server::new(url, "walferry-check")?.ask().await?;
     let mut findings = settings(what, &facts);
     let catalog = ctx.catalog()?;
     let mut conn = catalog.get().await?;
@@ -76,31 +71,17 @@ async fn judge(
     let Some(row) = row else {
         return Ok(findings);
     };
-    if let Some(known) = row.prefix.system_id
-        && known.to_string() != facts.system_id
-    {
-        findings.push(Finding::new(
-            Level::Critical,
-            what,
-            "other-system",
-            format!(
-                "the server is system {}, the archive is of system {known}",
-                facts.system_id
-            ),
-            Some("after pg_upgrade run `walferry cluster upgrade`, which opens the next prefix"),
-        ));
-        return Ok(findings);
-    }
     let reach = status::reach(&mut conn, &row.prefix).await?;
-    let last = reach
-        .iter()
-        .filter(|reach| reach.repository.is_none())
-        .max_by_key(|reach| reach.timeline);
-    findings.push(rpo(what, &facts, last, thresholds));
+    findings.push(rpo(
+        what,
+        &facts,
+        facts.rpo(&row.prefix, &reach),
+        thresholds,
+    ));
     Ok(findings)
 }
 
-fn settings(what: &str, facts: &protected::Protected) -> Vec<Finding> {
+fn settings(what: &str, facts: &Protected) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut bad = |level, code, message: String, hint: &str| {
         findings.push(Finding::new(level, what, code, message, Some(hint)));
@@ -147,41 +128,34 @@ fn settings(what: &str, facts: &protected::Protected) -> Vec<Finding> {
     findings
 }
 
-/// What would be lost if the server died now: the time since the last contiguous verified
-/// segment was closed, or nothing when nothing was written since.
-fn rpo(
-    what: &str,
-    facts: &protected::Protected,
-    last: Option<&status::Reach>,
-    thresholds: &Thresholds,
-) -> Finding {
-    let closed = last.and_then(|last| last.last_mtime);
-    let idle = facts
-        .current_offset
-        .is_some_and(|offset| offset <= EMPTY_SEGMENT)
-        && facts.last_archived == last.and_then(|last| last.last).map(|name| name.to_string());
-    let age = match closed {
-        _ if idle => Duration::ZERO,
-        Some(closed) => (facts.now - closed).to_std().unwrap_or(Duration::ZERO),
-        None => {
-            return Finding::new(
-                Level::Critical,
-                what,
-                "rpo",
-                "nothing of this server is verified yet",
-                Some("`walferry status` shows what waits"),
-            );
+fn rpo(what: &str, facts: &Protected, rpo: Rpo, thresholds: &Thresholds) -> Finding {
+    match rpo {
+        Rpo::Age(age) if age <= thresholds.rpo => {
+            Finding::ok(what, "rpo", format!("RPO now {}", duration(age)))
         }
-    };
-    if age > thresholds.rpo {
-        Finding::new(
+        Rpo::Age(age) => Finding::new(
             Level::Critical,
             what,
             "rpo",
             format!("RPO now {}", duration(age)),
             Some("`walferry status` shows what waits and why"),
-        )
-    } else {
-        Finding::ok(what, "rpo", format!("RPO now {}", duration(age)))
+        ),
+        Rpo::NothingVerified => Finding::new(
+            Level::Critical,
+            what,
+            "rpo",
+            "nothing of this server is verified yet",
+            Some("`walferry status` shows what waits"),
+        ),
+        Rpo::OtherSystem(known) => Finding::new(
+            Level::Critical,
+            what,
+            "other-system",
+            format!(
+                "the server is system {}, the archive is of system {known}",
+                facts.system_id
+            ),
+            Some("after pg_upgrade run `walferry cluster upgrade`, which opens the next prefix"),
+        ),
     }
 }

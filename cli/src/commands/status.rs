@@ -4,8 +4,13 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use walferry_catalog::clusters;
-use walferry_config::{Archive, Thresholds};
+use secrecy::SecretString;
+use walferry_catalog::{
+    Cluster, Connection, clusters,
+    protected::{Rpo, Server},
+    status::reach,
+};
+use walferry_config::{Archive, Clusters, Thresholds};
 
 use super::workers::{self, Worker};
 use crate::{
@@ -60,7 +65,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
-    let (thresholds, archive) = ctx.get::<(Thresholds, Archive)>()?;
+    let (thresholds, archive, configured) = ctx.get::<(Thresholds, Archive, Clusters)>()?;
     let mut status = Status {
         at: Utc::now(),
         clusters: Vec::new(),
@@ -79,8 +84,19 @@ async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
                 .with_context(|| format!("the catalog knows no cluster `{name}`"))?;
         }
         for row in &rows {
-            let standing =
+            let mut standing =
                 standing::read(&mut conn, row, thresholds.failures_window, archive.not_yet).await?;
+            let url = configured
+                .get(&row.name)
+                .and_then(|cluster| cluster.connection.as_ref());
+            if let Some(url) = url {
+                match rpo(&mut conn, row, url).await {
+                    Ok(rpo) => standing.rpo_seconds = rpo.map(|rpo| rpo.as_secs()),
+                    Err(error) => status
+                        .unknown
+                        .push(format!("server of {}: {error:#}", row.name)),
+                }
+            }
             status.clusters.push(standing);
         }
         Ok(())
@@ -98,6 +114,24 @@ async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
         status.queue_dead = Some(stats.dead);
     }
     Ok(status)
+}
+
+/// What the server that is protected says of it; `None` while nothing can be said.
+async fn rpo(
+    conn: &mut Connection,
+    cluster: &Cluster,
+    url: &SecretString,
+) -> anyhow::Result<Option<Duration>> {
+    let server = Server::new(url, "walferry-status")?.ask().await?;
+    let reach = reach(conn, &cluster.prefix).await?;
+    match server.rpo(&cluster.prefix, &reach) {
+        Rpo::Age(age) => Ok(Some(age)),
+        Rpo::NothingVerified => Ok(None),
+        Rpo::OtherSystem(known) => anyhow::bail!(
+            "it is system {}, the archive is of system {known}. HINT: after pg_upgrade run `walferry cluster upgrade`",
+            server.system_id
+        ),
+    }
 }
 
 fn text(status: &Status) -> String {
@@ -133,7 +167,7 @@ fn one(cluster: &Standing, at: DateTime<Utc>) -> String {
         cluster.system_id.as_deref().unwrap_or("not known yet")
     );
     let rpo = cluster.rpo_seconds.map_or_else(
-        || "unknown (no connection to the server is configured)".to_owned(),
+        || "unknown (it takes the cluster's `connection` and a verified segment)".to_owned(),
         |seconds| duration(Duration::from_secs(seconds)),
     );
     let eta = cluster.eta_seconds.map_or_else(

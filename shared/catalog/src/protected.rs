@@ -1,11 +1,25 @@
-//! What the protected server says about its own archiving, for `check`. Reads only.
+//! What the protected server says about its own archiving. Reads only.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use secrecy::SecretString;
+use walferry_wal::SystemId;
 
+use crate::clusters::Prefix;
+use crate::connection::{Catalog, CatalogSettings};
 use crate::error::CatalogError;
+use crate::status::Reach;
+
+/// A segment's long page header (`XLogLongPageHeaderData`, access/xlog_internal.h): a
+/// position up to here means that nothing was written.
+const EMPTY_SEGMENT: i64 = 40;
+
+/// A server that is archived. Connects when it is first asked, and keeps that connection.
+pub struct Server(Catalog);
 
 /// Settings and counters of a server that is archived.
 #[derive(Debug, Clone, QueryableByName)]
@@ -43,11 +57,67 @@ pub struct Protected {
     pub now: DateTime<Utc>,
 }
 
-/// Asks the server itself, over a connection made for it.
-///
-/// # Errors
-/// When it does not answer, or the role may not read settings (`pg_monitor` may).
-pub async fn ask(conn: &mut AsyncPgConnection) -> Result<Protected, CatalogError> {
+/// What would be lost if the server died now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rpo {
+    /// The time since the last contiguous verified segment was closed; zero when nothing was
+    /// written since.
+    Age(Duration),
+    /// Everything: nothing of it is verified yet.
+    NothingVerified,
+    /// Unknown: the server is not the one that the prefix belongs to.
+    OtherSystem(SystemId),
+}
+
+impl Server {
+    /// Does not connect yet.
+    ///
+    /// # Errors
+    /// When `url` is none.
+    pub fn new(url: &SecretString, application: &str) -> Result<Self, CatalogError> {
+        Ok(Self(Catalog::new(CatalogSettings {
+            pool_size: 1,
+            ..CatalogSettings::new(url.clone(), application)
+        })?))
+    }
+
+    /// Asks the server itself.
+    ///
+    /// # Errors
+    /// When it does not answer, or the role may not read settings (`pg_monitor` may).
+    pub async fn ask(&self) -> Result<Protected, CatalogError> {
+        ask(&mut *self.0.get_unchecked().await?).await
+    }
+}
+
+impl Protected {
+    /// Compares the server's position with what is verified: `reach` is that of `prefix`.
+    #[must_use]
+    pub fn rpo(&self, prefix: &Prefix, reach: &[Reach]) -> Rpo {
+        if let Some(known) = prefix.system_id
+            && known.to_string() != self.system_id
+        {
+            return Rpo::OtherSystem(known);
+        }
+        let last = reach
+            .iter()
+            .filter(|reach| reach.repository.is_none())
+            .max_by_key(|reach| reach.timeline);
+        let last_name = last.and_then(|last| last.last).map(|name| name.to_string());
+        let idle = self
+            .current_offset
+            .is_some_and(|offset| offset <= EMPTY_SEGMENT)
+            && last_name.is_some()
+            && self.last_archived == last_name;
+        match last.and_then(|last| last.last_mtime) {
+            _ if idle => Rpo::Age(Duration::ZERO),
+            Some(closed) => Rpo::Age((self.now - closed).to_std().unwrap_or(Duration::ZERO)),
+            None => Rpo::NothingVerified,
+        }
+    }
+}
+
+async fn ask(conn: &mut AsyncPgConnection) -> Result<Protected, CatalogError> {
     Ok(diesel::sql_query(
         "SELECT (SELECT system_identifier FROM pg_control_system())::numeric::text AS system_id, \
                 pg_is_in_recovery() AS in_recovery, \
