@@ -84,9 +84,12 @@ async fn wake(setup: &Setup, target: &Target) {
     }
 }
 
-async fn report(setup: &Setup, target: &Target) -> Result<(), walferry_catalog::CatalogError> {
+async fn report(setup: &Setup, target: &Target) -> anyhow::Result<()> {
+    // Before this there may be no row to report into.
+    setup.served().await?;
     let mut conn = setup.archiver.catalog().get().await?;
-    repositories::report_health(&mut conn, target.name(), &setup.health_of(target)).await
+    repositories::report_health(&mut conn, target.name(), &setup.health_of(target)).await?;
+    Ok(())
 }
 
 fn metric(target: &Target) -> Gauge {

@@ -47,6 +47,16 @@ fn json_has_the_documented_shapes() {
             _ => Err(suspects),
         }
     });
+    eventually("the worker has reported the clouds' health", || {
+        let status = world.cli(&["--json", "status"]).json();
+        let repositories = &status["clusters"][0]["repositories"];
+        match repositories.as_array() {
+            Some(list) if !list.is_empty() && list.iter().all(|one| one["since"].is_string()) => {
+                Ok(())
+            }
+            _ => Err(repositories.clone()),
+        }
+    });
     world.cli(&["queue", "pause"]).ok();
     world.cli(&["enqueue", "continuous-wal-archiving"]).ok();
     for arguments in [
