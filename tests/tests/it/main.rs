@@ -14,6 +14,7 @@ mod harness_proxy;
 mod intake;
 mod outages;
 mod retention;
+mod rpo;
 mod scheduler;
 mod timelines;
 mod workers;
