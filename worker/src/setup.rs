@@ -1,7 +1,11 @@
 //! What the worker is made of, built from the configuration. Nothing here connects: a
 //! worker starts with Redis, catalog or clouds down, and says so on its health port.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use tokio::sync::OnceCell;
@@ -57,6 +61,7 @@ pub struct Setup {
     pub config: Arc<WorkerConfig>,
     served: Arc<OnceCell<Vec<Served>>>,
     catalog_system: Arc<OnceCell<SystemId>>,
+    retention_followed: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Setup {
@@ -121,6 +126,7 @@ impl Setup {
             config: Arc::new(config.clone()),
             served: Arc::default(),
             catalog_system: Arc::default(),
+            retention_followed: Arc::default(),
         })
     }
 
@@ -128,6 +134,20 @@ impl Setup {
     #[must_use]
     pub fn queue(&self, name: &QueueName) -> Option<&Queue> {
         self.queues.iter().find(|queue| queue.name() == name)
+    }
+
+    /// Whether retention is to follow now, at most once in `every`; counts as followed then.
+    #[must_use]
+    pub fn retention_follows(&self, every: Duration) -> bool {
+        let mut last = self
+            .retention_followed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let follows = last.is_none_or(|last| last.elapsed() >= every);
+        if follows {
+            *last = Some(Instant::now());
+        }
+        follows
     }
 
     /// The clusters and directories with their rows; made on first use, when the catalog

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::sigv4::Credentials;
 
 /// A bucket of one S3 server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Bucket {
     address: SocketAddr,
     name: String,
@@ -200,6 +200,14 @@ impl Bucket {
             })
         };
         of("Version").chain(of("DeleteMarker")).collect()
+    }
+
+    /// Another bucket of the same server.
+    pub fn sibling(&self, name: &str) -> Bucket {
+        Bucket {
+            name: name.into(),
+            ..self.clone()
+        }
     }
 
     /// From now on every PUT and every delete makes a version, as B2 does always.

@@ -52,6 +52,8 @@ fn check_down(fault: Fault) {
     });
     world.await_archived();
     world.assert_written_once();
+    // Not read and packed again: the compressed copy came from the other cloud.
+    assert_eq!(world.cloud("r2").proxy().count("GET", ".gz"), 10);
 }
 
 #[test]
@@ -77,6 +79,77 @@ fn while_b2_denies_access_r2_goes_on_and_b2_is_healed_when_it_is_back() {
 #[test]
 fn while_b2_has_no_bucket_r2_goes_on_and_b2_is_healed_when_it_is_back() {
     check_down(Fault::Status(404));
+}
+
+#[test]
+fn with_a_wrong_secret_for_b2_r2_goes_on_and_b2_is_healed_with_the_right_one() {
+    let mut world = World::builder().quick_clouds().build();
+    let right = world.environment()["BACKBLAZE_B2_APPLICATION_KEY"].clone();
+    world.set_variable("BACKBLAZE_B2_APPLICATION_KEY", "wrong");
+    let wrong = world.worker();
+    hand_over(&mut world, 1..4);
+    eventually("r2 holds everything, and status names b2's cause", || {
+        let rows = world.number("SELECT count(*) FROM backups WHERE r2_path IS NOT NULL");
+        let status = world.cli(&["--json", "status"]).json();
+        let repositories = status["clusters"][0]["repositories"].clone();
+        let b2 = repositories.as_array().and_then(|all| {
+            all.iter()
+                .find(|one| one["repository"] == "b2" && one["cause"].is_string())
+        });
+        wait::is(rows == 3 && b2.is_some(), (rows, repositories.clone()))
+    });
+    assert_eq!(
+        world.number("SELECT count(*) FROM backups WHERE b2_path IS NOT NULL"),
+        0
+    );
+    wrong.terminate();
+    wrong.wait();
+    world.set_variable("BACKBLAZE_B2_APPLICATION_KEY", &right);
+    world.worker();
+    world.await_archived();
+}
+
+#[test]
+fn a_cloud_that_stands_still_loses_its_place_in_memory_and_not_its_copies() {
+    let mut world = World::builder().quick_clouds().build();
+    let gate = world.cloud("b2").proxy().hold("PUT", ".gz");
+    world.worker();
+    // Several times as many as one worker has places for.
+    hand_over(&mut world, 1..41);
+    eventually_within(Duration::from_secs(60), "r2 holds everything", || {
+        let rows = world.number("SELECT count(*) FROM backups WHERE r2_path IS NOT NULL");
+        wait::is(rows == 40, rows)
+    });
+    assert!(
+        gate.waiting() <= 8,
+        "{} uploads hold memory",
+        gate.waiting()
+    );
+    assert_eq!(world.archived_files().len(), 40, "nothing is deleted yet");
+    gate.open();
+    world.await_archived_within(Duration::from_secs(120));
+    world.assert_written_once();
+}
+
+#[test]
+fn check_warns_while_a_cloud_is_down_and_deletion_waits_for_all_copies() {
+    let mut world = World::builder().quick_clouds().build();
+    world.cloud("b2").proxy().fault(Fault::Refuse);
+    world.worker();
+    hand_over(&mut world, 1..2);
+    eventually("check says what the outage will lead to", || {
+        let check = world.cli(&["check"]);
+        let told = check.stdout.contains("archive.delete_after_one_copy_above");
+        wait::is(told && check.code != 0, check)
+    });
+    let status = world.cli(&["--json", "status"]).json();
+    let b2 = status["clusters"][0]["repositories"]
+        .as_array()
+        .and_then(|all| all.iter().find(|one| one["repository"] == "b2").cloned())
+        .expect("b2 is listed");
+    assert_eq!(b2["due"], 1, "{b2}");
+    assert!(b2["behind_since"].is_string(), "{b2}");
+    assert_ne!(b2["breaker"], "closed", "{b2}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod harness_clouds;
 mod harness_postgres;
 mod harness_proxy;
 mod intake;
+mod objects;
 mod outages;
 mod retention;
 mod rpo;

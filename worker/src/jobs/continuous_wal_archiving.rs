@@ -14,6 +14,7 @@ use walferry_archive::{
 use walferry_jobs::{ContinuousWalArchiving, JobKind};
 use walferry_queue::{IfRunning, JobContext, NewJob, Outcome, Priority, Queue};
 
+use super::retention;
 use crate::setup::Setup;
 
 /// While a cycle is under way, new files are looked for this often.
@@ -78,6 +79,7 @@ async fn archive(
     let report = report?;
     if !stop.cancel.is_cancelled() {
         look_again(setup, queue, cluster).await?;
+        retention::follow(setup, queue).await;
     }
     tracing::debug!(
         cluster.name,

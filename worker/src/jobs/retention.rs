@@ -3,23 +3,50 @@
 //! A second run is harmless: the plan is made anew from the rows, two runs exclude each
 //! other, and deleting an object that is gone already is success.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use walferry_catalog::clusters;
+use walferry_jobs::JobKind;
 use walferry_observe::Metrics;
-use walferry_queue::{JobContext, Outcome};
+use walferry_queue::{JobContext, NewJob, Outcome, Priority, Queue};
 use walferry_retain::{Consent, Policy, Retention};
 use walferry_store::Repository;
 
 use super::continuous_wal_archiving::retry;
 use crate::setup::Setup;
 
+/// Cycles may follow one another within a second; days are what retention is about.
+const AT_MOST_EVERY: Duration = Duration::from_secs(60);
+
+/// Enqueues retention after an archiving cycle, unless this worker did so a moment ago. The
+/// scheduler's cron expression enqueues it too, for the nights when nothing is archived.
+pub(crate) async fn follow(setup: &Setup, queue: &Queue) {
+    if !setup.retention_follows(AT_MOST_EVERY) {
+        return;
+    }
+    let job = NewJob {
+        priority: Priority::try_from(walferry_jobs::Retention::PRIORITY).unwrap_or_default(),
+        unique_key: Some("follow-up:retention".to_owned()),
+        ..NewJob::new(
+            walferry_jobs::Retention::NAME,
+            walferry_jobs::Retention::VERSION,
+            walferry_jobs::Retention {}.to_args(),
+        )
+    };
+    if let Err(error) = queue.enqueue(job).await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "retention was not enqueued after the cycle; the scheduler enqueues it too"
+        );
+    }
+}
+
 pub(crate) async fn handle(setup: &Setup, metrics: &Metrics, ctx: JobContext) -> Outcome {
     tokio::select! {
         // What was begun is finished by the next run: each deletion is a step of its own.
         () = ctx.cancel.cancelled() => Outcome::Retry { error: "cancelled".to_owned(), after: None },
         () = ctx.drain.cancelled() => Outcome::GiveBack {
-            delay: std::time::Duration::ZERO,
+            delay: Duration::ZERO,
             reason: "the worker is shutting down".to_owned(),
         },
         outcome = apply(setup, metrics) => match outcome {
