@@ -123,7 +123,9 @@ impl Drop for Upload {
 fn equal(
     pieces: BoxStream<'_, Result<Bytes, StoreError>>,
 ) -> impl futures::Stream<Item = Result<Bytes, StoreError>> + Send {
-    let start = (pieces, BytesMut::new(), Bytes::new(), 0_usize);
+    // The last, shorter part is made at the end of `pieces`, and then the end is asked for
+    // once more: a stream that is not fused panics there.
+    let start = (pieces.fuse(), BytesMut::new(), Bytes::new(), 0_usize);
     futures::stream::try_unfold(start, |(mut pieces, mut part, mut rest, made)| async move {
         loop {
             let taken = rest.split_to(rest.len().min(PART - part.len()));
