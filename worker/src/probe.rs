@@ -29,13 +29,21 @@ pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
         }
         for target in setup.archiver.repositories() {
             let name = target.name().clone();
-            if !target.up() || matches!(target.store.state(), BreakerState::HalfOpen { .. }) {
+            let closed = matches!(target.store.state(), BreakerState::Closed);
+            if !closed {
                 // Fails at once while the back-off lasts; the breaker hears the answer.
                 let _ = target.store.probe().await;
             }
             let up = target.up();
-            let was = before.insert(name.clone(), up).unwrap_or(true);
-            metrics.breaker(name.as_str(), metric(target));
+            let gauge = metric(target);
+            // A fall and a rise between two looks are a return, too: copies that failed in
+            // between wait for this, and would otherwise wait for the scheduler's tick.
+            let was = match before.insert(name.clone(), gauge).unwrap_or(Gauge::Closed) {
+                Gauge::Closed => closed,
+                Gauge::HalfOpen => true,
+                Gauge::Open => false,
+            };
+            metrics.breaker(name.as_str(), gauge);
             if up && !was {
                 wake(&setup, target).await;
             }
