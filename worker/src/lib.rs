@@ -101,6 +101,12 @@ fn consume(
             let state = watched.alive();
             async move { state }
         });
+        // Under the same name: ready is alive, not draining, and with Redis to be had.
+        let watched = alive.clone();
+        checks.ready(&format!("consumer:{name}"), move || {
+            let state = watched.ready();
+            async move { state }
+        });
         let consumer = Consumer {
             queue: queue.clone(),
             worker: setup.identity.clone(),
