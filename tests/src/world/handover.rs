@@ -113,12 +113,28 @@ impl World {
     /// The same without remembering: a file that must not be archived.
     #[track_caller]
     pub fn place(&self, name: &str, bytes: &[u8]) {
-        let temporary = self.archive().join(format!(".walferry-push.{name}.test"));
+        self.place_in(&self.archive(), name, bytes);
+    }
+
+    /// The same in another directory, one of [`World::directory`]'s.
+    #[track_caller]
+    pub fn place_in(&self, directory: &Path, name: &str, bytes: &[u8]) {
+        let temporary = directory.join(format!(".walferry-push.{name}.test"));
         std::fs::write(&temporary, bytes).expect("write into the archive directory");
         User::Postgres.own(&temporary, Some(SHARED_GROUP));
         std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o640))
             .expect("chmod");
-        rename(&temporary, &self.archive().join(name));
+        rename(&temporary, &directory.join(name));
+    }
+
+    /// One more directory, with owner, group and mode of the archive directory.
+    #[track_caller]
+    pub fn directory(&self, name: &str) -> std::path::PathBuf {
+        let path = self.folder().join(name);
+        scratch::make(&path, 0o755);
+        User::Postgres.own(&path, Some(SHARED_GROUP));
+        scratch::set_mode(&path, 0o2770);
+        path
     }
 }
 

@@ -142,8 +142,14 @@ impl World {
     /// Names in the archive directory.
     #[track_caller]
     pub fn archived_files(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(self.archive())
-            .expect("list the archive directory")
+        self.files_in(&self.archive())
+    }
+
+    /// Names in another directory.
+    #[track_caller]
+    pub fn files_in(&self, directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(directory)
+            .unwrap_or_else(|error| panic!("list {}: {error}", directory.display()))
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
