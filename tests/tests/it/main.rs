@@ -17,5 +17,6 @@ mod outages;
 mod retention;
 mod rpo;
 mod scheduler;
+mod streaming;
 mod timelines;
 mod workers;
