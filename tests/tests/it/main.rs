@@ -11,6 +11,7 @@ mod configuration;
 mod harness_clouds;
 mod harness_postgres;
 mod harness_proxy;
+mod import;
 mod intake;
 mod objects;
 mod outages;
