@@ -15,6 +15,7 @@ mod import;
 mod intake;
 mod objects;
 mod outages;
+mod ownership;
 mod retention;
 mod rpo;
 mod scheduler;
