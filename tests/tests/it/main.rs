@@ -5,6 +5,7 @@
 
 mod architecture;
 mod archive;
+mod backfill;
 mod clouds;
 mod commands;
 mod configuration;
