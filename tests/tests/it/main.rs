@@ -17,6 +17,7 @@ mod intake;
 mod objects;
 mod outages;
 mod ownership;
+mod priorities;
 mod retention;
 mod rpo;
 mod scheduler;
