@@ -6,6 +6,7 @@
 mod architecture;
 mod archive;
 mod backfill;
+mod bases;
 mod clouds;
 mod commands;
 mod configuration;
