@@ -16,6 +16,7 @@ mod harness_proxy;
 mod import;
 mod intake;
 mod objects;
+mod liveness;
 mod outages;
 mod ownership;
 mod priorities;
