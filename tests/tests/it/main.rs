@@ -13,6 +13,7 @@ mod configuration;
 mod harness_clouds;
 mod harness_postgres;
 mod harness_proxy;
+mod high_water;
 mod import;
 mod intake;
 mod objects;
