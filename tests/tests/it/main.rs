@@ -10,6 +10,7 @@ mod bases;
 mod clouds;
 mod commands;
 mod configuration;
+mod directories;
 mod harness_clouds;
 mod harness_postgres;
 mod harness_proxy;
