@@ -23,6 +23,7 @@ pub mod redis_server;
 pub mod clouds;
 pub mod proxy;
 pub mod sigv4;
+pub mod tls;
 
 pub mod originals;
 pub mod wal;

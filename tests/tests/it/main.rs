@@ -27,4 +27,5 @@ mod rpo;
 mod scheduler;
 mod streaming;
 mod timelines;
+mod tls;
 mod workers;
