@@ -97,23 +97,24 @@ fn work(server: &walferry_tests::Postgres, segments: u32) {
 /// The old report's table, filled with what really happened.
 fn table(world: &World) {
     println!(
-        "\n{:<44} {:>12} {:>12} {:>7}  status",
-        "file", "original", "compressed", "saved"
+        "\n{:<8}  {:<44} {:>12} {:>12} {:>7}  status",
+        "time", "file", "original", "compressed", "%"
     );
     let rows = world.rows(
-        "SELECT b.filename, f.size_bytes::text, b.size_bytes::text, \
-                round(100 * b.compression_ratio::numeric, 1)::text, b.status \
-           FROM backups b JOIN wal_files f ON b.filename = f.name || '.gz' ORDER BY 1",
+        "SELECT to_char(b.verified_at, 'HH24:MI:SS'), b.filename, f.size_bytes::text, \
+                b.size_bytes::text, round(100 * b.compression_ratio::numeric, 1)::text, b.status \
+           FROM backups b JOIN wal_files f ON b.filename = f.name || '.gz' ORDER BY 2",
     );
     for row in rows {
         let cell = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
         println!(
-            "{:<44} {:>12} {:>12} {:>6}%  {}",
+            "{:<8}  {:<44} {:>12} {:>12} {:>7}  {}",
             cell(0),
             cell(1),
             cell(2),
             cell(3),
-            cell(4)
+            cell(4),
+            cell(5)
         );
     }
     println!();
