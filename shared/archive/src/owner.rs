@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::Mutex;
-use walferry_layout::{OwnerMark, owner_key};
+use walferry_layout::{OwnerMark, catalog_key, owner_key};
 use walferry_proof::{KeyPrefix, RepositoryName};
 use walferry_store::{PutNew, Repository, StoreError};
 use walferry_wal::{SegmentSize, SystemId};
@@ -19,6 +19,8 @@ use crate::unpack::{self, UnpackError};
 
 /// A mark is a few hundred bytes; what is larger is none.
 const LARGEST_MARK: u64 = 64 << 10;
+/// So many objects of a prefix are marks.
+const OURS: usize = 2;
 
 /// Why nothing may be written to a prefix.
 #[derive(Debug, thiserror::Error)]
@@ -191,19 +193,20 @@ async fn read_or_set(
         return Ok(mark);
     }
     let page = repository
-        .list(prefix, None, 1)
+        .list(prefix, None, OURS + 1)
         .await
         .map_err(|source| OwnerError::Store {
             repository: repository.name().clone(),
             prefix: prefix.clone(),
             source,
         })?;
-    // Another worker may have set the mark between our GET and our LIST.
-    let only_the_mark = page
+    // Another worker may have set the mark between our GET and our LIST, and retention may
+    // have left its own in a prefix where nothing was archived yet: neither is anybody's past.
+    let only_ours = page
         .objects
         .iter()
-        .all(|object| object.key == owner_key(prefix));
-    if !only_the_mark || page.more {
+        .all(|object| [owner_key(prefix), catalog_key(prefix)].contains(&object.key));
+    if !only_ours || page.more {
         return match read_mark(repository, prefix).await? {
             Some(mark) => Ok(mark),
             None => Err(OwnerError::Unmarked {

@@ -58,7 +58,9 @@ impl Survey {
             survey.refusals.push(Refusal::Held { holds });
         }
         let answering = survey.clocks(retention).await;
-        for prefix in prefixes {
+        // Whose system is not known yet has nothing archived, and what lies in it is not
+        // known to be its own: no mark of ours before the owner's.
+        for prefix in prefixes.into_iter().filter(|it| it.system_id.is_some()) {
             survey
                 .look(retention, prefix, &identity, &answering)
                 .await?;

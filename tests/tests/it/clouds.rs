@@ -111,7 +111,11 @@ fn with_a_wrong_secret_for_b2_r2_goes_on_and_b2_is_healed_with_the_right_one() {
 
 #[test]
 fn a_cloud_that_stands_still_loses_its_place_in_memory_and_not_its_copies() {
-    let mut world = World::builder().quick_clouds().build();
+    // Nothing times out here: what a cloud holds back is there until the gate opens.
+    let mut world = World::builder()
+        .quick_clouds()
+        .setting("repositories.b2.idle_timeout", "5m")
+        .build();
     let gate = world.cloud("b2").proxy().hold("PUT", ".gz");
     world.worker();
     // Several times as many as one worker has places for.
