@@ -1,6 +1,7 @@
 //! The demo: the whole system on loopback, with one worker killed and one cloud stopped,
 //! and every object compared with its segment in the end. `./demo` builds and starts it.
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use walferry_tests::proxy::Fault;
@@ -8,8 +9,33 @@ use walferry_tests::{Intake, World, eventually, wait};
 
 const DOWN: Duration = Duration::from_secs(6);
 
-fn main() {
+fn main() -> ExitCode {
     let keep = std::env::args().any(|argument| argument == "--keep");
+    std::thread::spawn(interrupt_on_signal);
+    // A failure is told where it happens; a signal needs no trace of where it came.
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !wait::interrupted() {
+            tell(panic);
+        }
+    }));
+    match std::panic::catch_unwind(|| demo(keep)) {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(_) if wait::interrupted() => {
+            println!("demo: interrupted, everything is stopped and removed");
+            ExitCode::from(130)
+        }
+        Err(_) => {
+            println!("demo: FAILED, see above");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(keep: bool) -> String {
     let began = Instant::now();
     say(
         "starting PostgreSQL, a catalog of its own, Redis and two S3 servers that check signatures",
@@ -27,12 +53,24 @@ fn main() {
     server.switch();
     work(&server, 4);
 
-    say("three workers now; one of them is killed with -9 while it works");
+    say("three workers now; the first one is killed with -9 in the middle of an upload");
+    let gate = world.cloud("r2").proxy().hold("PUT", ".gz");
+    work(&server, 3);
+    gate.await_waiting(1);
+    first.kill();
+    let orphans =
+        world.number("SELECT count(*) FROM wal_files WHERE lease_until > clock_timestamp()");
     let _second = world.worker();
     let _third = world.worker();
-    work(&server, 3);
-    first.kill();
+    gate.open();
     work(&server, 2);
+    eventually("the others have what it left", || {
+        let taken = world.number("SELECT count(*) FROM wal_files WHERE crashes > 0");
+        wait::is(taken >= orphans, format!("{taken} of {orphans}"))
+    });
+    say(&format!(
+        "the others took over the {orphans} segments that it held when it died"
+    ));
 
     say("Backblaze B2 goes down; Cloudflare R2 goes on");
     world.cloud("b2").proxy().fault(Fault::Refuse);
@@ -70,21 +108,56 @@ fn main() {
     let packed = sum("SELECT coalesce(sum(compressed_size), 0)::bigint FROM wal_files");
     if keep {
         hints(&world);
-        println!("Enter ends the demo and removes everything.");
-        let _ = std::io::stdin().read_line(&mut String::new());
+        wait_for_a_person();
     }
     say("stopping everything");
     drop(server);
     drop((_scheduler, _second, _third, first));
     drop(world);
-    println!(
-        "demo: OK {files} files verified in 2 clouds, {:.1} MB as {:.1} MB ({:.1} % saved), 1 worker killed, 1 cloud down, {} objects compared, {:.0} s",
+    format!(
+        "demo: OK {files} files verified in 2 clouds, {:.1} MB as {:.1} MB ({:.1} % saved), 1 worker killed, {orphans} segments taken over, 1 cloud down, {} objects compared, {:.0} s",
         plain as f64 / 1e6,
         packed as f64 / 1e6,
         100.0 * (1.0 - packed as f64 / plain.max(1) as f64),
         2 * files,
         began.elapsed().as_secs_f64()
-    );
+    )
+}
+
+/// Ctrl-C and SIGTERM end the demo as its own end does: nothing is left running.
+fn interrupt_on_signal() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime of one thread needs nothing");
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    });
+    wait::interrupt();
+}
+
+/// Until Enter, or for ever where nobody can press it: Ctrl-C and SIGTERM end both.
+fn wait_for_a_person() {
+    println!("Enter or Ctrl-C ends the demo and removes everything.");
+    let (entered, enter) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        if std::io::stdin().read_line(&mut String::new()).unwrap_or(0) > 0 {
+            let _ = entered.send(());
+        }
+        // Held: an input that has ended is nobody's Enter.
+        std::thread::park();
+    });
+    while !wait::interrupted() {
+        if enter.recv_timeout(Duration::from_millis(200)).is_ok() {
+            return;
+        }
+    }
+    panic!("interrupted");
 }
 
 fn work(server: &walferry_tests::Postgres, segments: u32) {

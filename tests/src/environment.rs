@@ -4,6 +4,8 @@
 //!   any other from 14 to 18, else what `pg_config` names)
 //! - `WALFERRY_WEED`: SeaweedFS's `weed` (default: where `tests/install` puts it)
 //! - `WALFERRY_TEST_KEEP`: keep the folders of failed tests
+//! - `WALFERRY_TEST_MUTANT`: which promise is broken in this run (`tests/mutants/run`);
+//!   handed on to every program that a world starts
 
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,12 @@ pub fn weed() -> PathBuf {
 /// Whether the folder of a failed test stays.
 pub fn keep_failed() -> bool {
     variable("WALFERRY_TEST_KEEP").is_some()
+}
+
+/// The name and value of the switch of `tests/mutants/run`, if it is at work.
+pub fn mutant() -> Option<(&'static str, String)> {
+    let name = "WALFERRY_TEST_MUTANT";
+    variable(name).map(|value| (name, value))
 }
 
 /// The repository's root.

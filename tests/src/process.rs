@@ -299,7 +299,8 @@ pub fn environment(command: &mut Command, variables: &BTreeMap<String, String>) 
             "PATH",
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         )
-        .envs(variables);
+        .envs(variables)
+        .envs(crate::environment::mutant());
 }
 
 fn drain(pipe: Option<impl std::io::Read + Send + 'static>) -> std::thread::JoinHandle<String> {

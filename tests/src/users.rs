@@ -85,13 +85,17 @@ impl User {
     }
 }
 
+/// The account of Debian's package; `nobody` where PostgreSQL came otherwise. Never root: the
+/// server refuses it.
 fn postgres_account() -> (u32, u32) {
     let passwd = std::fs::read_to_string("/etc/passwd").expect("read /etc/passwd");
-    passwd
-        .lines()
-        .find_map(|line| {
-            let mut fields = line.strip_prefix("postgres:")?.split(':').skip(1);
-            Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-        })
-        .expect("a user `postgres` exists (tests/install makes it with the Debian package)")
+    ["postgres:", "nobody:"]
+        .into_iter()
+        .find_map(|account| passwd.lines().find_map(|line| ids_of(line, account)))
+        .expect("a user `postgres` or `nobody` exists. HINT: useradd --system postgres")
+}
+
+fn ids_of(line: &str, account: &str) -> Option<(u32, u32)> {
+    let mut fields = line.strip_prefix(account)?.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }

@@ -1,11 +1,25 @@
 //! Waiting for a state, with a deadline and a message that shows the state.
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a state may take that should come at once on an idle machine.
 /// Generous, since two cores may run four tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Every wait of this process panics from now on, so that its worlds are dropped and
+/// everything they started ends: what the demo does at Ctrl-C.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether somebody called [`interrupt`].
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
 
 /// Looks until `look` returns `Ok`; fails the test with the last `Err` after
 /// [`PATIENCE`].
@@ -28,6 +42,7 @@ pub fn eventually_within<T, E: Debug>(
             Ok(value) => return value,
             Err(last) => last,
         };
+        assert!(!interrupted(), "interrupted");
         assert!(
             start.elapsed() < deadline,
             "{what}: not within {deadline:?}; last seen: {last:#?}"

@@ -15,7 +15,8 @@ pub struct Usage {
     pub files: u64,
     /// Bytes of those files.
     pub bytes: u64,
-    /// Size of the file system.
+    /// What of the file system ordinary users have in all, without the blocks that are
+    /// reserved for root: `1 - fs_available / fs_total` is the share that `df` shows.
     pub fs_total: u64,
     /// What ordinary users can still write.
     pub fs_available: u64,
@@ -33,7 +34,7 @@ pub fn usage(directory: &Directory) -> io::Result<Usage> {
     Ok(Usage {
         files,
         bytes,
-        fs_total: space.total,
+        fs_total: space.room(),
         fs_available: space.available,
         share: space.share_with(0),
     })
@@ -45,7 +46,6 @@ pub(crate) fn bytes(directory: &Directory) -> io::Result<u64> {
 }
 
 pub(crate) struct Space {
-    total: u64,
     used: u64,
     available: u64,
 }
@@ -55,11 +55,14 @@ impl Space {
     /// nor as room, because PostgreSQL cannot write there.
     #[expect(clippy::cast_precision_loss, reason = "a share needs no last digit")]
     pub(crate) fn share_with(&self, more: u64) -> f64 {
-        let room = self.used.saturating_add(self.available);
-        if room == 0 {
-            return 1.0;
+        match self.room() {
+            0 => 1.0,
+            room => self.used.saturating_add(more) as f64 / room as f64,
         }
-        self.used.saturating_add(more) as f64 / room as f64
+    }
+
+    fn room(&self) -> u64 {
+        self.used.saturating_add(self.available)
     }
 }
 
@@ -67,7 +70,6 @@ pub(crate) fn space(directory: &Directory) -> io::Result<Space> {
     let fs = rustix::fs::fstatvfs(directory.handle())?;
     let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
     Ok(Space {
-        total: bytes(fs.f_blocks),
         used: bytes(fs.f_blocks.saturating_sub(fs.f_bfree)),
         available: bytes(fs.f_bavail),
     })

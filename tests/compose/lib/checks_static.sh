@@ -8,6 +8,10 @@ check_static() {
   check the_worker_can_be_scaled worker_scales
   check db_and_scheduler_know_no_cloud_key no_cloud_key
   check the_stop_grace_is_longer_than_the_drain grace_covers_drain
+  check db_archives_every_minute_under_an_init_and_redis_keeps_its_jobs fixed_words
+  check the_s3_servers_come_with_the_demo_profile_only demo_profile_only
+  check every_lasting_service_has_a_health_check health_checks
+  check the_public_dockerfile_builds_from_what_dockerignore_leaves sources_are_complete
 }
 
 # Outside the build stage the file that the images were made from is the public one, line for line.
@@ -93,10 +97,82 @@ no_cloud_key() {
 
 mentions() { setting "services.$1" | grep -iE "$2"; }
 
+# As the worker itself says it, and as Compose understands it (60s, 1m, 1m0s).
 grace_covers_drain() {
-  local service grace
+  local service grace drain
+  drain=$(docker run --rm walferry:local walferry config check --json | python3 -c '
+import json, sys
+print(next(s["value"] for s in json.load(sys.stdin)["settings"] if s["name"] == "worker.shutdown_grace"))' || true)
   for service in worker scheduler; do
     grace=$(setting "services.$service.stop_grace_period")
-    case $grace in '"60s"' | '"1m"' | '"1m0s"') ;; *) echo "$service: $grace"; return 1 ;; esac
+    [ "$(seconds "$grace")" -gt "$(seconds "$drain")" ] || { echo "$service: $grace, the drain $drain"; return 1; }
   done
+}
+
+seconds() { # of 25s, 1m, 1m0s
+  python3 -c '
+import re, sys
+units = {"s": 1, "m": 60, "h": 3600}
+print(sum(int(n) * units[u] for n, u in re.findall(r"(\d+)\s*([smh])", sys.argv[1])))' "$1"
+}
+
+fixed_words() {
+  [ "$(setting services.db.init)" = true ]
+  setting services.db.command | grep -F '"archive_mode=on"'
+  setting services.db.command | grep -F '"archive_timeout=60"'
+  grep -qx 'FROM postgres:15 AS walferry-db' "$root/Dockerfile"
+  [ "$(setting services.catalog.image)" = '"postgres:15"' ]
+  setting services.redis.command | grep -F '"--appendonly", "yes"'
+  setting services.redis.command | grep -F '"--maxmemory-policy", "noeviction"'
+  # The catalog's schema is there before a worker starts; the scheduler needs no directory.
+  setting services.worker.depends_on | grep -F '"migrate": {"condition": "service_completed_successfully"'
+  [ "$(setting services.scheduler.volumes)" = null ]
+  [ "$(setting services.db.secrets)" = "$(setting services.db.secrets | grep -F db_password)" ]
+}
+
+demo_profile_only() {
+  local service seen=0
+  for service in $(compose config --services); do
+    case $service in
+      demo-*) [ "$(setting "services.$service.profiles")" = '["demo"]' ] && seen=$((seen + 1)) ;;
+      *) [ "$(setting "services.$service.profiles")" = null ] ;;
+    esac
+  done
+  [ "$seen" = 2 ]
+}
+
+health_checks() {
+  local service
+  for service in db catalog redis scheduler worker; do
+    [ "$(setting "services.$service.healthcheck")" != null ]
+  done
+}
+
+# The build stage needs a Rust image of a release build's time; that it finds all that it
+# reads is seen without: every manifest and every file that a source includes.
+sources_are_complete() {
+  mkdir -p "$work/context"
+  git -C "$root" ls-files | python3 -c '
+import fnmatch, sys
+out = [line.strip().rstrip("/") for line in open(sys.argv[1]) if line.strip() and line[0] != "#"]
+for name in sys.stdin.read().split("\n"):
+    folders = ["/".join(name.split("/")[:n + 1]) for n in range(name.count("/") + 1)]
+    hidden = any(fnmatch.fnmatch(f, o) or (o.startswith("**/") and fnmatch.fnmatch(f.split("/")[-1], o[3:])) for f in folders for o in out)
+    if name and not hidden: print(name)' "$root/.dockerignore" |
+    tar --create --directory "$root" --files-from - | tar --extract --directory "$work/context"
+  (cd "$work/context" && cargo metadata --locked --offline --format-version 1 > /dev/null)
+  python3 - "$work/context" <<'PYTHON'
+import pathlib, re, sys
+root = pathlib.Path(sys.argv[1])
+missing = [
+    f"{source}: {name}"
+    for folder in ("shared", "worker", "scheduler", "cli")
+    for source in root.glob(f"{folder}/**/src/**/*.rs")
+    if "tests" not in source.parts
+    for name in re.findall(r'include_(?:str|bytes)!\("([^"]+)"\)', source.read_text().split("#[cfg(test)]")[0])
+    if not (source.parent / name).is_file()
+]
+print("\n".join(missing))
+sys.exit(bool(missing))
+PYTHON
 }

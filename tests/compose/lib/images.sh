@@ -31,9 +31,9 @@ images_base() {
 
 base_image() {
   local mirror
-  mirror=$(awk '$1 == "deb" && $2 ~ /^http/ { print $2; exit } $1 == "URIs:" { print $2; exit }' \
-    /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || true)
-  nice debootstrap --variant=minbase bookworm "$work/bookworm" "${mirror:-http://deb.debian.org/debian}" \
+  mirror=$(apt-get indextargets --format '$(RELEASE) $(SITE)' | awk '$1 == "bookworm" { print $2; exit }')
+  [ -n "$mirror" ] || fail "apt knows no mirror of Debian bookworm"
+  nice debootstrap --variant=minbase bookworm "$work/bookworm" "$mirror" \
     >"$work/debootstrap.log" || { tail -5 "$work/debootstrap.log" >&2; fail "debootstrap"; }
   rm -rf "$work/bookworm/var/cache/apt/archives/"*.deb "$work/bookworm/var/lib/apt/lists/"*
   tar -C "$work/bookworm" -c . | docker import --change 'CMD ["bash"]' - debian:bookworm-slim >/dev/null

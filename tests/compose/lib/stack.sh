@@ -72,5 +72,8 @@ all_verified() {
 stack_logs() {
   docker ps --all --format '{{.Names}}: {{.Status}}' | sed 's/^/             /'
   compose logs --no-color --tail=40 migrate scheduler worker demo-r2 demo-b2 2>&1 | sed 's/^/             /'
-  catalog -c 'SELECT name, status, attempt, failures, crashes, claimed_by, last_error FROM wal_files ORDER BY name' 2>&1 | sed 's/^/             /'
+  catalog -c "SELECT name, status, attempt, failures, crashes, claimed_by, last_error FROM wal_files ORDER BY name" \
+    -c "SELECT f.name, c.repository, c.attempts, c.last_error FROM copies c JOIN wal_files f ON f.id = c.file_id
+        WHERE c.state <> 'verified' ORDER BY 1, 2 LIMIT 20" 2>&1 | sed 's/^/             /'
+  docker exec "$(containers worker | head -1)" walferry check 2>&1 | sed 's/^/             /'
 }

@@ -233,7 +233,7 @@ impl Drop for World {
                 panic!("the world did not end well: {wrong}");
             }
         }
-        if std::thread::panicking() {
+        if std::thread::panicking() && !crate::wait::interrupted() {
             self.print_logs();
             self.save_logs();
             if environment::keep_failed() {
