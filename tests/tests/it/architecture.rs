@@ -93,6 +93,35 @@ fn no_shipped_program_contains_a_server_of_the_tests() {
     }
 }
 
+/// A dependency is in the build of everybody who builds us: each is named by a source file.
+#[test]
+fn a_crate_depends_on_nothing_that_it_does_not_use() {
+    let unused: Vec<String> = ARROWS
+        .iter()
+        .flat_map(|(folder, _)| {
+            let mut sources = String::new();
+            visit(&repository().join(folder).join("src"), &mut |_, text| {
+                sources.push_str(text);
+            });
+            let used = move |name: &String| {
+                // The library of `md-5` is `md5`.
+                ["_", ""]
+                    .map(|dash| name.replace('-', dash))
+                    .iter()
+                    .any(|path| {
+                        sources.contains(&format!("{path}::"))
+                            || sources.contains(&format!("use {path}"))
+                    })
+            };
+            dependencies(folder)
+                .into_iter()
+                .filter(move |name| !used(name))
+                .map(move |name| format!("{folder}: {name}"))
+        })
+        .collect();
+    assert!(unused.is_empty(), "not used: {unused:#?}");
+}
+
 #[test]
 fn the_store_knows_nothing_of_wal_and_the_queue_nothing_of_archiving() {
     for (folder, words) in [
