@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use tracing::Instrument as _;
 use walferry_jobs::{Backfill, ContinuousWalArchiving, JobKind, PayloadError, Retention};
 use walferry_observe::{JobOutcome, Metrics};
 use walferry_queue::{Handler, Job, JobContext, Outcome, Queue};
@@ -66,16 +65,10 @@ impl Handler for Handlers {
     }
 
     async fn handle(&self, job: Job, ctx: JobContext) -> Outcome {
-        let span = tracing::info_span!(
-            "job",
-            job.id = %job.id,
-            job.name = job.name,
-            job.attempt = job.attempt
-        );
         let began = Instant::now();
         self.metrics
             .job_waited(&self.queue.name().to_string(), job.waited);
-        let outcome = self.run(&job, ctx).instrument(span).await;
+        let outcome = self.run(&job, ctx).await;
         if let Some(label) = label(&job.name) {
             self.metrics.job(label, metric(&outcome), began.elapsed());
         }
