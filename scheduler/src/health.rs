@@ -101,7 +101,9 @@ impl Beats {
     }
 
     fn schedules(&self) -> MutexGuard<'_, BTreeMap<String, Beat>> {
-        self.schedules.lock().unwrap_or_else(PoisonError::into_inner)
+        self.schedules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -147,7 +147,8 @@ impl ConsumerHealth {
     pub(super) fn shut_down(&self) {
         let mut pulse = self.pulse();
         pulse.shut_down = pulse.ended.is_none();
-        pulse.ended
+        pulse
+            .ended
             .get_or_insert_with(|| "it was shut down".to_owned());
     }
 
