@@ -4,6 +4,7 @@
 //! that comes late finds the slot taken. One that was down for an hour enqueues the slot
 //! it finds itself in, not the twelve it missed: the catalog says what is to be done.
 
+pub mod gauges;
 pub mod health;
 pub mod interval;
 pub mod jobs;
@@ -30,9 +31,13 @@ pub async fn run(config: SchedulerConfig, shutdown: CancellationToken) -> anyhow
     let metrics = Metrics::new();
     let checks = Checks::new();
     let periodic = jobs::all(&config)?;
-    let beats = Beats::new(periodic.iter().map(|job| job.label()));
+    let beats = Beats::new(
+        periodic.iter().map(|job| job.schedule()),
+        config.redis.settings.response_timeout,
+    );
     beats.register(&checks);
-    for queue in distinct(&periodic) {
+    let queues = distinct(&periodic);
+    for queue in queues.clone() {
         checks.ready(&format!("redis:{}", queue.name()), move || {
             let queue = queue.clone();
             async move { queue.ping().await.map_err(|error| error.to_string()) }
@@ -49,6 +54,7 @@ pub async fn run(config: SchedulerConfig, shutdown: CancellationToken) -> anyhow
     tracing::info!(health.address = %health.address(), jobs = periodic.len(), "scheduler started");
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(gauges::run(queues, metrics.clone(), shutdown.clone()));
     for job in periodic {
         let (metrics, beats, shutdown) = (metrics.clone(), beats.clone(), shutdown.clone());
         tasks.spawn(async move { tick(job, metrics, beats, shutdown).await });
@@ -80,7 +86,7 @@ async fn tick(job: Periodic, metrics: Metrics, beats: Beats, shutdown: Cancellat
         loop {
             let tick = tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(health::BEAT) => { beats.beat(job.label()); continue }
+                () = tokio::time::sleep(health::BEAT) => { beats.beat(job.schedule()); continue }
                 tick = ticks.next() => tick,
             };
             match tick {

@@ -25,6 +25,8 @@ pub enum When {
 #[derive(Clone)]
 pub struct Periodic {
     label: &'static str,
+    /// The job and the queue: the same job may go to several.
+    schedule: String,
     when: When,
     queue: Queue,
     job: NewJob,
@@ -38,6 +40,7 @@ impl Periodic {
     pub fn new(label: &'static str, when: When, queue: Queue, job: NewJob, keep: Duration) -> Self {
         Self {
             label,
+            schedule: format!("{label}@{}", queue.name()),
             when,
             queue,
             job,
@@ -49,6 +52,12 @@ impl Periodic {
     #[must_use]
     pub fn label(&self) -> &'static str {
         self.label
+    }
+
+    /// The job's name and its queue's: what tells it from every other periodic job.
+    #[must_use]
+    pub fn schedule(&self) -> &str {
+        &self.schedule
     }
 
     /// Where it goes.
@@ -74,28 +83,31 @@ impl Periodic {
         }
     }
 
-    /// Enqueues the slot, again and again until Redis has answered or `shutdown`.
+    /// Enqueues the slot, again and again until Redis has answered or `shutdown`. What took
+    /// so long that the slot is over enqueues the one that lies now: another scheduler may
+    /// have filled the old one, and its key may be free again.
     pub async fn enqueue(
         &self,
-        slot: u64,
+        tick: u64,
         metrics: &Metrics,
         beats: &Beats,
         shutdown: &CancellationToken,
     ) {
-        let job = NewJob {
-            unique_key: Some(format!("{}:{slot}", self.label)),
-            keep_key: self.keep,
-            ..self.job.clone()
-        };
         let mut wait = Duration::from_millis(200);
         loop {
+            let slot = self.current_slot().map_or(tick, |now| now.max(tick));
+            let job = NewJob {
+                unique_key: Some(format!("{}:{slot}", self.label)),
+                keep_key: self.keep,
+                ..self.job.clone()
+            };
             let result = tokio::select! {
-                result = self.queue.enqueue(job.clone()) => result,
+                result = self.queue.enqueue(job) => result,
                 () = shutdown.cancelled() => return,
             };
             match result {
                 Ok(enqueued) => {
-                    beats.enqueued(self.label);
+                    beats.enqueued(&self.schedule);
                     let added = matches!(enqueued, Enqueued::Added(_));
                     metrics.enqueued(
                         self.label,
@@ -109,7 +121,7 @@ impl Periodic {
                     return;
                 }
                 Err(error) => {
-                    beats.failed(self.label, &error.to_string());
+                    beats.failed(&self.schedule, &error.to_string());
                     metrics.enqueued(self.label, EnqueueOutcome::Failed);
                     tracing::error!(
                         job = self.label,
@@ -122,7 +134,7 @@ impl Periodic {
                         () = shutdown.cancelled() => return,
                     }
                     wait = (wait * 2).min(Duration::from_secs(10));
-                    beats.beat(self.label);
+                    beats.beat(&self.schedule);
                 }
             }
         }

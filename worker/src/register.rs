@@ -1,8 +1,7 @@
 //! Which handler runs which job.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tracing::Instrument as _;
 use walferry_jobs::{Backfill, ContinuousWalArchiving, JobKind, PayloadError, Retention};
 use walferry_observe::{JobOutcome, Metrics};
 use walferry_queue::{Handler, Job, JobContext, Outcome, Queue};
@@ -66,20 +65,32 @@ impl Handler for Handlers {
     }
 
     async fn handle(&self, job: Job, ctx: JobContext) -> Outcome {
-        let span = tracing::info_span!(
-            "job",
-            job.id = %job.id,
-            job.name = job.name,
-            job.attempt = job.attempt
-        );
         let began = Instant::now();
         self.metrics
             .job_waited(&self.queue.name().to_string(), job.waited);
-        let outcome = self.run(&job, ctx).instrument(span).await;
+        let stop = ctx.clone();
+        let outcome = unless_stopped(self.run(&job, ctx).await, &stop);
         if let Some(label) = label(&job.name) {
             self.metrics.job(label, metric(&outcome), began.elapsed());
         }
         outcome
+    }
+}
+
+/// A handler that was told to stop has done what it had in hand, and perhaps not all there
+/// was: of a backfill nobody else would do the rest. A second run is harmless.
+fn unless_stopped(outcome: Outcome, stop: &JobContext) -> Outcome {
+    match outcome {
+        // The queue knows why: cancelled, out of time, or a grace that was over.
+        Outcome::Done if stop.cancel.is_cancelled() => Outcome::Retry {
+            error: "stopped before its end".to_owned(),
+            after: None,
+        },
+        Outcome::Done if stop.drain.is_cancelled() => Outcome::GiveBack {
+            delay: Duration::ZERO,
+            reason: "its worker shuts down".to_owned(),
+        },
+        outcome => outcome,
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use walferry_catalog::{
     CatalogError, DirectoryId,
     claims::{self, Backlog, ClaimRequest},
@@ -71,9 +72,10 @@ impl Archiver {
                         self.0.observer.claim("claimed");
                         let lease = self.0.leases.hold(&claim, asked, &stop.cancel);
                         let (archiver, cluster) = (self.clone(), cluster.clone());
-                        running.spawn(async move {
-                            archiver.process(&cluster, claim, lease, room).await
-                        });
+                        let work =
+                            async move { archiver.process(&cluster, claim, lease, room).await };
+                        // What it logs belongs to the job.
+                        running.spawn(work.in_current_span());
                     }
                 }
                 Ok(_) => {

@@ -185,6 +185,26 @@ mod tests {
         assert!(!format!("{settings:?}").contains("geheim"));
     }
 
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let hour = Duration::from_secs(3600);
+        let settings = QueueSettings::default();
+        assert_eq!(settings.unknown_job_limit, hour);
+        assert_eq!(settings.handler_timeout, hour * 6);
+        assert_eq!((settings.done_cap, settings.dead_cap), (1_000, 10_000));
+        assert_eq!(settings.max_attempts, 25);
+    }
+
+    #[test]
+    fn jobs_that_failed_together_do_not_come_back_together() {
+        let settings = QueueSettings::default();
+        let delays: std::collections::BTreeSet<_> =
+            (0..50).map(|_| settings.retry_delay(5)).collect();
+        assert!(delays.len() > 10, "{delays:?}");
+        let (first, last) = (delays.first().unwrap(), delays.last().unwrap());
+        assert!(first.mul_f64(1.2) < *last, "{delays:?}");
+    }
+
     proptest! {
         #[test]
         fn back_off_grows_to_its_limit_and_jitter_stays_within_half(attempt in 1_u32..200) {

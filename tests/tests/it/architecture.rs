@@ -139,6 +139,19 @@ fn the_store_knows_nothing_of_wal_and_the_queue_nothing_of_archiving() {
     }
 }
 
+/// Time is Redis's for jobs and the catalog's for claims: workers may be minutes apart. An
+/// `Instant` only measures how long something took here.
+#[test]
+fn no_clock_of_a_worker_decides_about_jobs_or_claims() {
+    for folder in ["shared/queue/src", "shared/catalog/src"] {
+        visit(&repository().join(folder), &mut |path, text| {
+            for clock in ["Utc::now", "Local::now", "SystemTime::now", "UNIX_EPOCH"] {
+                assert!(!text.contains(clock), "{} reads {clock}", path.display());
+            }
+        });
+    }
+}
+
 fn visit(folder: &std::path::Path, look: &mut dyn FnMut(&std::path::Path, &str)) {
     for entry in std::fs::read_dir(folder).expect("list a folder").flatten() {
         let path = entry.path();

@@ -22,6 +22,7 @@ mod objects;
 mod outages;
 mod ownership;
 mod priorities;
+mod queues;
 mod retention;
 mod rpo;
 mod scheduler;

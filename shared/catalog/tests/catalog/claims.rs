@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use diesel_async::SimpleAsyncConnection as _;
 use walferry_catalog::{
     CatalogError, ClaimRequest, Completed, CopyFailure, Enough, ReleaseAs, claims, clusters,
     completion,
@@ -330,6 +331,81 @@ async fn a_file_that_crashed_three_workers_is_tried_last_alone_and_late() {
             .unwrap(),
         "0"
     );
+}
+
+/// As if a worker had crashed over it for the `crashes + 1`st time, `ago` seconds ago.
+async fn crash(world: &mut World, name: &str, crashes: u32, ago: u32) {
+    world
+        .sql(&format!(
+            "UPDATE wal_files SET crashes = {crashes}, claimed_by = 'dead', \
+                    lease_until = clock_timestamp() - interval '{ago} s' WHERE name = '{name}'"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn a_file_that_crashes_every_worker_is_never_given_up() {
+    let mut world = World::new().await;
+    world.register_segments(1).await;
+    for crashes in 2..6 {
+        crash(&mut world, &segment(1), crashes, 10).await;
+        assert!(world.claim("w", 10).await.is_empty(), "it waits");
+        crash(&mut world, &segment(1), crashes, 301).await;
+        let claim = world.claim_one("w").await;
+        assert_eq!(claim.crashes, crashes + 1);
+    }
+}
+
+#[tokio::test]
+async fn two_files_that_crashed_three_workers_are_not_tried_together() {
+    let mut world = World::new().await;
+    world.register_segments(2).await;
+    for number in [1, 2] {
+        crash(&mut world, &segment(number), 2, 301).await;
+    }
+    assert_eq!(world.claim("idle", 10).await.len(), 1);
+    assert!(world.claim("idle", 10).await.is_empty(), "it holds one");
+    assert_eq!(world.claim("another", 10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_is_woken_for_a_file_with_three_crashes_before_its_back_off_is_over() {
+    let mut world = World::new().await;
+    world.register_segments(1).await;
+    let directories = [world.directory];
+    for (crashes, wakeup) in [(1, 0), (2, 290)] {
+        crash(&mut world, &segment(1), crashes, 5).await;
+        let request = ClaimRequest {
+            directories: &directories,
+            ..world_request(&world)
+        };
+        let wait = claims::next_wakeup(&mut world.conn, &request)
+            .await
+            .unwrap()
+            .unwrap();
+        let seconds = wait.as_secs();
+        assert!((wakeup..wakeup + 6).contains(&seconds), "{wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_locked_is_passed_over_and_not_waited_for() {
+    let mut world = World::new().await;
+    world.register_segments(3).await;
+    let mut other = world.catalog.get().await.unwrap();
+    let lock = format!(
+        "BEGIN; SELECT 1 FROM wal_files WHERE name = '{}' FOR UPDATE",
+        segment(1)
+    );
+    other.batch_execute(&lock).await.unwrap();
+    let claim = world.claim("w", 10);
+    let claims = tokio::time::timeout(Duration::from_secs(20), claim)
+        .await
+        .expect("the claim waits for a lock");
+    let names: Vec<_> = claims.iter().map(|claim| claim.file.to_string()).collect();
+    assert_eq!(names, [segment(2), segment(3)]);
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(world.claim_one("w").await.file.to_string(), segment(1));
 }
 
 #[tokio::test]

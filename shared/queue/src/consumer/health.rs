@@ -16,6 +16,8 @@ struct Pulse {
     /// apalis polled the backend.
     worker: Instant,
     draining: bool,
+    /// It ended because it was asked to.
+    shut_down: bool,
     ended: Option<String>,
     /// Since when claims and renewals fail, and with what error.
     failing: [Option<(Instant, String)>; 2],
@@ -39,6 +41,7 @@ impl ConsumerHealth {
             claimer: now,
             worker: now,
             draining: false,
+            shut_down: false,
             ended: None,
             failing: [None, None],
             reached: false,
@@ -48,10 +51,15 @@ impl ConsumerHealth {
     /// Whether the consumer's loops turn; with Redis down they do.
     ///
     /// # Errors
-    /// Says what stands still: the consumer has ended, or for more than 12 s
+    /// Says what stands still: the consumer has ended although nobody asked, or for more than 12 s
     /// (with a response timeout of 5 s) nobody asked for jobs or took them.
     pub fn alive(&self) -> Result<(), String> {
         let pulse = self.pulse();
+        // It did what it was asked to. The program may go on for a while: another queue's
+        // consumer drains, and a restart now would cut that short.
+        if pulse.shut_down {
+            return Ok(());
+        }
         if let Some(why) = &pulse.ended {
             return Err(format!("the consumer has ended: {why}"));
         }
@@ -133,6 +141,15 @@ impl ConsumerHealth {
 
     pub(super) fn drain(&self) {
         self.pulse().draining = true;
+    }
+
+    /// The drain is over.
+    pub(super) fn shut_down(&self) {
+        let mut pulse = self.pulse();
+        pulse.shut_down = pulse.ended.is_none();
+        pulse
+            .ended
+            .get_or_insert_with(|| "it was shut down".to_owned());
     }
 
     /// The first reason stays.

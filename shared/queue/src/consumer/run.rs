@@ -133,7 +133,7 @@ impl Consumer {
                 );
             }
         }
-        shared.health.end("it was shut down");
+        shared.health.shut_down();
         drop(over);
         // Bounded by the connection's limit; the list is not worth waiting for.
         drop(tokio::time::timeout(Duration::from_secs(1), off_the_list).await);

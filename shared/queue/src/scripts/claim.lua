@@ -69,6 +69,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leased'), '-inf', '(' .. no
     else
       -- The attempt stays counted. The old sequence number: back to where it was.
       redis.call('HSET', task_key(id), 'error', error)
+      redis.call('HDEL', task_key(id), 'unknown_since_ms')
       make_ready(id, tonumber(task[1]), task[2], now)
     end
   end

@@ -12,11 +12,25 @@ if redis.call('EXISTS', task_key(job.id)) == 1 then return {'added', job.id} end
 if job.key ~= '' then
   local holder = redis.call('GET', unique_key(job.key))
   if holder then
-    local state = redis.call('HGET', task_key(holder), 'state')
-    if state == 'ready' or state == 'delayed' then return {'duplicate', holder} end
+    local task = redis.call('HMGET', task_key(holder), 'state', 'attempts', 'priority', 'again')
+    local state, again = task[1], ARGV[8] == 'again'
+    if state == 'ready' then return {'duplicate', holder} end
+    if state == 'delayed' then
+      -- What is wanted sooner must not wait for what was wanted later. A back-off is kept:
+      -- a job that fails would be out of attempts after as many wishes.
+      local due = tonumber(redis.call('ZSCORE', key('delayed'), holder) or now)
+      if again and task[2] == '0' and now + tonumber(job.delay) < due then
+        redis.call('ZREM', key('delayed'), holder)
+        place(holder, tonumber(task[3]), tonumber(job.delay), now)
+      end
+      return {'duplicate', holder}
+    end
     if state == 'leased' then
-      if ARGV[8] ~= 'again' then return {'duplicate', holder} end
-      redis.call('HSET', task_key(holder), 'again', cjson.encode(job))
+      if not again then return {'duplicate', holder} end
+      -- Of several wishes the soonest is kept.
+      if not task[4] or tonumber(job.delay) < tonumber(cjson.decode(task[4]).delay) then
+        redis.call('HSET', task_key(holder), 'again', cjson.encode(job))
+      end
       return {'again', holder}
     end
     -- Ended: the key is held on for a while (it has a TTL), or its job was

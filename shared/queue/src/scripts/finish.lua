@@ -47,6 +47,9 @@ if unknown_limit >= 0 then
     return 'dead'
   end
   redis.call('HSET', task_key(id), 'unknown_since_ms', since)
+else
+  -- Its worker knew it: whoever does not know it counts anew.
+  redis.call('HDEL', task_key(id), 'unknown_since_ms')
 end
 if delay > 0 then
   make_delayed(id, delay, now)

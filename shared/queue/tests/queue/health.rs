@@ -90,4 +90,7 @@ async fn a_consumer_that_drains_is_alive_but_not_ready_and_then_has_ended() {
     assert_eq!(health.alive(), Ok(()));
     worker.stop().await;
     assert_eq!(health.ended().as_deref(), Some("it was shut down"));
+    // Its program may still drain another queue: no reason for a restart, and not ready.
+    assert_eq!(health.alive(), Ok(()));
+    assert!(health.ready().is_err());
 }

@@ -11,6 +11,7 @@ mod redis_server;
 mod world;
 
 mod basics;
+mod docs;
 mod drain;
 mod failures;
 mod health;

@@ -266,3 +266,73 @@ async fn a_key_whose_job_was_deleted_by_hand_does_not_block() {
     world.until_state(&next, JobState::Done).await;
     worker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wanted_sooner_does_not_wait_for_what_was_wanted_later() {
+    let world = World::new();
+    let wish = |seconds| NewJob {
+        delay: Duration::from_secs(seconds),
+        ..again("follow-up")
+    };
+    let id = world.add_job(wish(600)).await;
+    let due_in = async || {
+        let view = world.show(&id).await;
+        assert_eq!(view.state, JobState::Delayed);
+        view.at.unwrap() - view.enqueued_at
+    };
+    for (asked, within) in [(60, 100), (900, 100)] {
+        let answer = world.queue.enqueue(wish(asked)).await.unwrap();
+        assert_eq!(answer, Enqueued::Duplicate(id.clone()));
+        let due = due_in().await;
+        assert!(due.num_seconds() <= within, "asked for {asked} s: {due}");
+    }
+    // A slot of a schedule is content with the job that is there.
+    world.queue.enqueue(keyed("follow-up")).await.unwrap();
+    due_in().await;
+    world.queue.enqueue(wish(0)).await.unwrap();
+    assert_eq!(world.show(&id).await.state, JobState::Ready);
+    let worker = world.worker(|_, _| async { Outcome::Done });
+    world.until_state(&id, JobState::Done).await;
+    worker.stop().await;
+    assert_eq!(world.queue.stats().await.unwrap().done, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_back_off_is_not_cut_short_by_a_wish() {
+    let world = World::new();
+    let mut new = again("follow-up");
+    new.max_attempts = Some(2);
+    let id = world.add_job(new).await;
+    let worker = world.worker(|_, _| async {
+        Outcome::Retry {
+            error: "no catalog".into(),
+            after: Some(Duration::from_secs(600)),
+        }
+    });
+    world.until_state(&id, JobState::Delayed).await;
+    world.queue.enqueue(again("follow-up")).await.unwrap();
+    let view = world.show(&id).await;
+    assert_eq!((view.state, view.attempts), (JobState::Delayed, 1));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_wishes_while_it_runs_the_soonest_is_kept() {
+    let world = World::new();
+    let first = world.add_job(again("follow-up")).await;
+    let gated = Gated::new();
+    let worker = gated.worker(&world, Outcome::Done);
+    gated.diary.until(1).await;
+    for seconds in [300, 0, 600] {
+        let wish = NewJob {
+            delay: Duration::from_secs(seconds),
+            ..again("follow-up")
+        };
+        let answer = world.queue.enqueue(wish).await.unwrap();
+        assert_eq!(answer, Enqueued::Again(first.clone()));
+    }
+    gated.gate.add_permits(2);
+    gated.diary.until(2).await;
+    worker.stop().await;
+    assert_eq!(world.queue.stats().await.unwrap().delayed, 0);
+}
