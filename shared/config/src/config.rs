@@ -7,7 +7,7 @@ use crate::file::{self, File, Raw};
 use crate::problem::{Problem, Problems};
 use crate::reader::{Reader, Section};
 use crate::sections;
-use crate::setting::{Key, Kind, settings};
+use crate::setting::{Key, Kind, Setting, settings};
 use crate::sources::Sources;
 use crate::suggest::nearest;
 use crate::value;
@@ -151,6 +151,14 @@ impl Config {
                 let rest = name.strip_prefix(group)?.strip_prefix('.')?;
                 rest.split('.').next()
             })
+            .collect()
+    }
+
+    /// What `*` stands for where a flag gives `setting`.
+    pub(crate) fn flagged(&self, setting: &Setting) -> Vec<String> {
+        let names = self.sources.flags.keys();
+        names
+            .filter_map(|name| setting.matches(name).map(str::to_owned))
             .collect()
     }
 
