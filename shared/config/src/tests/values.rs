@@ -206,6 +206,8 @@ fn the_limit_of_the_directory_is_a_size_a_share_or_none() {
         matches!(limit("90%").unwrap().limit, Some(SpoolLimit::Share(share)) if share.get() == 0.9)
     );
     assert_eq!(limit("none").unwrap().limit, None);
+    let default = Given::nothing().get::<Spool>().unwrap().limit;
+    assert!(matches!(default, Some(SpoolLimit::Share(share)) if share.get() == 0.95));
     for wrong in ["1KiB", "0%", "lots", "90"] {
         assert!(limit(wrong).is_err(), "{wrong}");
     }
