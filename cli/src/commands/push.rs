@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use walferry_config::{ArchiveDirectory, Config, Environment, Sources, Spool, SpoolLimit};
+use walferry_config::{ArchiveDirectory, Config, Sources, Spool, SpoolLimit};
 use walferry_spool::{Directory, Limit, PushSettings, Pushed};
 
 /// What PostgreSQL passes, and what may be set besides.
@@ -85,24 +85,17 @@ fn push(args: PushArgs, file: Option<PathBuf>, set: &[String]) -> anyhow::Result
 /// Flags, environment, file. A default file that PostgreSQL's user cannot read, because it
 /// holds the worker's secrets, must not stop the archiving: it is told and left out.
 fn load(args: &PushArgs, file: Option<PathBuf>, set: &[String]) -> anyhow::Result<Config> {
-    let flags = |sources: Sources| -> anyhow::Result<Sources> {
-        Ok(sources
-            .file(file.clone())
-            .flag("spool.file_mode", "--mode", args.mode.as_ref())
-            .flag("spool.limit", "--limit-bytes", args.limit_bytes.as_ref())
-            .flag("spool.limit", "--limit-share", args.limit_share.as_ref())
-            .set(set)?)
-    };
-    match Config::load(flags(Sources::of_process())?) {
-        Ok(config) => Ok(config),
-        Err(problems) => {
-            // A file that somebody named is still read, and its error is the outcome.
-            let without_default = flags(Sources::new(Environment::of_process()))?;
-            let config = Config::load(without_default)?;
-            eprintln!("walferry push: the configuration file is left out: {problems}");
-            Ok(config)
-        }
+    let sources = Sources::of_process()
+        .file(file)
+        .flag("spool.file_mode", "--mode", args.mode.as_ref())
+        .flag("spool.limit", "--limit-bytes", args.limit_bytes.as_ref())
+        .flag("spool.limit", "--limit-share", args.limit_share.as_ref())
+        .set(set)?;
+    let (config, left_out) = Config::load_tolerant(sources)?;
+    if let Some(problems) = left_out {
+        eprintln!("walferry push: the configuration file is left out: {problems}");
     }
+    Ok(config)
 }
 
 /// The archive directory, if there is no doubt which one is meant.

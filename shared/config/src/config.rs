@@ -69,6 +69,25 @@ impl Config {
         Ok(config)
     }
 
+    /// As [`Config::load`], for a program that has to go on without a default
+    /// file: one that cannot be read is left out, and what is wrong with it told.
+    ///
+    /// # Errors
+    /// What is wrong with a file that somebody named.
+    pub fn load_tolerant(sources: Sources) -> Result<(Self, Option<Problems>), Problems> {
+        match Self::load(sources.clone()) {
+            Ok(config) => Ok((config, None)),
+            Err(problems) => {
+                let default_file = None;
+                let config = Self::load(Sources {
+                    default_file,
+                    ..sources
+                })?;
+                Ok((config, Some(problems)))
+            }
+        }
+    }
+
     /// The file that was read.
     pub fn path(&self) -> Option<&Path> {
         self.has_file.then_some(self.file.path.as_path())

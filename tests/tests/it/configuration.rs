@@ -232,7 +232,7 @@ fn no_password_in_a_url_is_logged_or_shown_whether_its_server_answers_or_not() {
     run_all(&world, &mut said);
     let lost = [world.start("worker", &[]), world.start("scheduler", &[])];
     for program in &lost {
-        program.await_log("WARN");
+        program.await_log("Connection refused");
         let (_, body) = eventually("it answers", || program.http("/readyz"));
         said.push((format!("/readyz of {}", program.name()), body));
         program.kill();

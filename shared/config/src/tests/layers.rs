@@ -188,6 +188,24 @@ fn a_named_file_must_be_there_and_the_default_one_need_not() {
 }
 
 #[test]
+fn push_goes_on_without_a_default_file_that_cannot_be_read_and_not_without_a_named_one() {
+    let given = Given::nothing();
+    // A folder cannot be read, whoever tries.
+    let unreadable = given.directory.path().to_owned();
+    let mut sources = Sources::new(Environment::default());
+    sources.default_file = Some(unreadable.clone());
+    assert!(
+        Config::load(sources.clone()).is_err(),
+        "everybody else ends"
+    );
+    let (config, left_out) = Config::load_tolerant(sources.clone()).unwrap();
+    assert_eq!(config.path(), None);
+    assert!(left_out.unwrap().to_string().contains("cannot be read"));
+    config.push().unwrap();
+    assert!(Config::load_tolerant(sources.file(Some(unreadable))).is_err());
+}
+
+#[test]
 fn the_file_can_be_named_by_a_variable_and_a_flag_wins_over_it() {
     let given = Given::nothing();
     let by_variable = given.secret_file("variable.toml", "[archive]\nlevel = 3");
