@@ -29,7 +29,8 @@ pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
         .clusters
         .iter()
         .filter_map(|cluster| {
-            let server = Server::new(cluster.connection.as_ref()?, &setup.worker);
+            let url = setup.config.connections.get(&cluster.name)?;
+            let server = Server::new(url, &setup.worker);
             Some((cluster.name.clone(), server.ok()?))
         })
         .collect();

@@ -1,7 +1,7 @@
 //! The archive directories, tried with the rights of whoever runs the check.
 
 use walferry_config::Clusters;
-use walferry_spool::{Directory, Severity};
+use walferry_spool::{Directory, DirectoryError, Severity};
 
 use crate::{
     commands::check::{Finding, Level},
@@ -16,17 +16,31 @@ pub(super) fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
             let what = format!("directory {}", configured.path.display());
             match Directory::open(&configured.path) {
                 Ok(directory) => findings.extend(permissions(&what, &directory)),
-                Err(error) => findings.push(Finding::new(
-                    Level::Unknown,
-                    what,
-                    "directory",
-                    format!("{:#}", anyhow::Error::new(error)),
-                    Some("run the check where the directory is mounted, as the worker's user"),
-                )),
+                Err(error) => findings.push(cannot_be_opened(what, error)),
             }
         }
     }
     Ok(findings)
+}
+
+/// A right that is missing is known to be missing; any other reason may be that this host is
+/// not the one that has the directory.
+fn cannot_be_opened(what: String, error: DirectoryError) -> Finding {
+    let (level, code, elsewhere) = match &error {
+        DirectoryError::Denied { .. } => (Level::Critical, "permissions", None),
+        DirectoryError::Missing { .. }
+        | DirectoryError::NotADirectory { .. }
+        | DirectoryError::Io { .. } => (
+            Level::Unknown,
+            "directory",
+            Some("run the check where the directory is mounted, as the worker's user"),
+        ),
+    };
+    let told = format!("{:#}", anyhow::Error::new(error));
+    match (told.split_once(". HINT: "), elsewhere) {
+        (Some((message, hint)), None) => Finding::new(level, what, code, message, Some(hint)),
+        (_, hint) => Finding::new(level, what, code, told, hint),
+    }
 }
 
 fn permissions(what: &str, directory: &Directory) -> Vec<Finding> {

@@ -7,7 +7,7 @@ use walferry_catalog::{
     protected::{Protected, Rpo, Server},
     status,
 };
-use walferry_config::{Clusters, Thresholds};
+use walferry_config::{Clusters, Connections, Thresholds};
 
 use crate::{
     commands::check::{Finding, Level},
@@ -16,11 +16,11 @@ use crate::{
 };
 
 pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
-    let (configured, thresholds) = ctx.get::<(Clusters, Thresholds)>()?;
+    let (configured, connections, thresholds) = ctx.get::<(Clusters, Connections, Thresholds)>()?;
     let mut findings = Vec::new();
     for cluster in configured.iter() {
         let what = format!("server of {}", cluster.name);
-        match &cluster.connection {
+        match connections.get(&cluster.name) {
             None => findings.push(Finding::new(
                 Level::Unknown,
                 what,

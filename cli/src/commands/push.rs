@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use walferry_config::{Clusters, Config, Environment, Sources, Spool, SpoolLimit};
+use walferry_config::{ArchiveDirectory, Config, Sources, Spool, SpoolLimit};
 use walferry_spool::{Directory, Limit, PushSettings, Pushed};
 
 /// What PostgreSQL passes, and what may be set besides.
@@ -22,8 +22,8 @@ pub(crate) struct PushArgs {
     /// The file to hand over: %p in archive_command
     #[arg(value_name = "FILE")]
     source: PathBuf,
-    /// The archive directory [default: /var/lib/postgresql/wal_archive]
-    #[arg(long, env = "WAL_ARCHIVE_DIR", value_name = "PATH")]
+    /// The archive directory [default: WAL_ARCHIVE_DIR, then the configured one, then /var/lib/postgresql/wal_archive]
+    #[arg(long, value_name = "PATH")]
     directory: Option<PathBuf>,
     /// Mode of the stored file, whatever the umask [default: 0640, setting spool.file_mode]
     #[arg(long, value_name = "OCTAL")]
@@ -64,17 +64,19 @@ pub(crate) fn run(args: PushArgs, file: Option<PathBuf>, set: &[String], json: b
 
 fn push(args: PushArgs, file: Option<PathBuf>, set: &[String]) -> anyhow::Result<Pushed> {
     let config = load(&args, file, set)?;
-    let spool = config.get_tolerant::<Spool>()?;
+    let (path, spool) = match args.directory {
+        Some(path) if path != Path::new("") => (path, config.get_tolerant::<Spool>()?),
+        _ => {
+            let push = config.push().context("find the archive directory")?;
+            (only(push.directories)?, push.spool)
+        }
+    };
     let settings = PushSettings {
         mode: spool.file_mode,
         limit: spool.limit.map(|limit| match limit {
             SpoolLimit::Bytes(bytes) => Limit::Bytes(bytes),
             SpoolLimit::Share(share) => Limit::Share(share.get()),
         }),
-    };
-    let path = match args.directory {
-        Some(path) if path != Path::new("") => path,
-        _ => configured(&config)?,
     };
     let directory = Directory::open(path)?;
     Ok(walferry_spool::push(&args.source, &directory, &settings)?)
@@ -83,38 +85,24 @@ fn push(args: PushArgs, file: Option<PathBuf>, set: &[String]) -> anyhow::Result
 /// Flags, environment, file. A default file that PostgreSQL's user cannot read, because it
 /// holds the worker's secrets, must not stop the archiving: it is told and left out.
 fn load(args: &PushArgs, file: Option<PathBuf>, set: &[String]) -> anyhow::Result<Config> {
-    let flags = |sources: Sources| -> anyhow::Result<Sources> {
-        Ok(sources
-            .file(file.clone())
-            .flag("spool.file_mode", "--mode", args.mode.as_ref())
-            .flag("spool.limit", "--limit-bytes", args.limit_bytes.as_ref())
-            .flag("spool.limit", "--limit-share", args.limit_share.as_ref())
-            .set(set)?)
-    };
-    match Config::load(flags(Sources::of_process())?) {
-        Ok(config) => Ok(config),
-        Err(problems) => {
-            // A file that somebody named is still read, and its error is the outcome.
-            let without_default = flags(Sources::new(Environment::of_process()))?;
-            let config = Config::load(without_default)?;
-            eprintln!("walferry push: the configuration file is left out: {problems}");
-            Ok(config)
-        }
+    let sources = Sources::of_process()
+        .file(file)
+        .flag("spool.file_mode", "--mode", args.mode.as_ref())
+        .flag("spool.limit", "--limit-bytes", args.limit_bytes.as_ref())
+        .flag("spool.limit", "--limit-share", args.limit_share.as_ref())
+        .set(set)?;
+    let (config, left_out) = Config::load_tolerant(sources)?;
+    if let Some(problems) = left_out {
+        eprintln!("walferry push: the configuration file is left out: {problems}");
     }
+    Ok(config)
 }
 
-/// The one archive directory of the configuration.
-fn configured(config: &Config) -> anyhow::Result<PathBuf> {
-    let clusters = config
-        .get_tolerant::<Clusters>()
-        .context("find the archive directory")?;
-    let mut directories = clusters
-        .iter()
-        .flat_map(|cluster| &cluster.directories)
-        .map(|directory| directory.path.clone());
-    match (directories.next(), directories.next()) {
-        (Some(path), None) => Ok(path),
-        _ => Err(anyhow!(
+/// The archive directory, if there is no doubt which one is meant.
+fn only(directories: Vec<ArchiveDirectory>) -> anyhow::Result<PathBuf> {
+    match <[ArchiveDirectory; 1]>::try_from(directories) {
+        Ok([directory]) => Ok(directory.path),
+        Err(_) => Err(anyhow!(
             "several archive directories are configured. HINT: say which is this server's, \
              `walferry push --directory PATH %p`, or set WAL_ARCHIVE_DIR for PostgreSQL"
         )),

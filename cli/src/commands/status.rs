@@ -10,7 +10,7 @@ use walferry_catalog::{
     protected::{Rpo, Server},
     status::reach,
 };
-use walferry_config::{Archive, Clusters, Thresholds};
+use walferry_config::{Archive, Connections, Thresholds};
 
 use super::workers::{self, Worker};
 use crate::{
@@ -65,7 +65,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
-    let (thresholds, archive, configured) = ctx.get::<(Thresholds, Archive, Clusters)>()?;
+    let (thresholds, archive, connections) = ctx.get::<(Thresholds, Archive, Connections)>()?;
     let mut status = Status {
         at: Utc::now(),
         clusters: Vec::new(),
@@ -86,10 +86,7 @@ async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
         for row in &rows {
             let mut standing =
                 standing::read(&mut conn, row, thresholds.failures_window, archive.not_yet).await?;
-            let url = configured
-                .get(&row.name)
-                .and_then(|cluster| cluster.connection.as_ref());
-            if let Some(url) = url {
+            if let Some(url) = connections.get(&row.name) {
                 match rpo(&mut conn, row, url).await {
                     Ok(rpo) => standing.rpo_seconds = rpo.map(|rpo| rpo.as_secs()),
                     Err(error) => status

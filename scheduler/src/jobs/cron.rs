@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use walferry_config::SchedulerConfig;
+use anyhow::Context as _;
+use walferry_config::{PeriodicJob, SchedulerConfig};
 use walferry_jobs::{JobKind, Retention};
 use walferry_queue::{NewJob, Priority, Queue};
 
@@ -23,13 +23,9 @@ pub(super) fn periodic(config: &SchedulerConfig) -> anyhow::Result<Vec<Periodic>
         .scheduler
         .cron
         .iter()
-        .map(|(name, schedule)| {
-            let (label, job) = match name.as_str() {
-                Retention::NAME => (Retention::NAME, job(&Retention {})?),
-                _ => bail!(
-                    "`scheduler.cron.{name}` names no periodic job. HINT: the periodic jobs are `{}`",
-                    Retention::NAME
-                ),
+        .map(|(periodic, schedule)| {
+            let (label, job) = match periodic {
+                PeriodicJob::Retention => (Retention::NAME, job(&Retention {})?),
             };
             Ok(Periodic::new(
                 label,

@@ -11,7 +11,9 @@ use walferry_catalog::{
     intake::{self, LocalStat, NewFile, ScanReport, SeenFile},
     suspects::{self, NewSuspect},
 };
-use walferry_spool::{Content, Directory, FileId, InspectError, OpenError, Suspicion, Usage};
+use walferry_spool::{
+    Content, Directory, FileId, InspectError, OpenError, ReadError, Suspicion, Usage,
+};
 use walferry_wal::{NameError, SegmentSize, SystemId, WalFile};
 
 use crate::archiver::{Archiver, Served, ServedDirectory};
@@ -287,6 +289,10 @@ impl Archiver {
     }
 }
 
+const CHANGING: &str = "somebody writes to it: when no copy is under way any more, `walferry quarantine move` puts it aside and PostgreSQL can hand it over again";
+const IO: &str =
+    "the file system failed, not the file: look into the kernel's log; the next scan tries again";
+
 #[derive(Default)]
 struct Found {
     suspects: Vec<NewSuspect>,
@@ -303,11 +309,19 @@ impl Found {
     }
 
     fn unreadable(&mut self, name: String, error: &InspectError) {
+        // Whoever is copying it is seen at work: "not yet", as for a file that is short.
+        let (code, hint, critical) = match error {
+            InspectError::Read(ReadError::Changed { .. }) => ("changing", CHANGING, false),
+            InspectError::Read(ReadError::TooLarge { .. } | ReadError::Io { .. })
+            | InspectError::Open(
+                OpenError::Suspicious { .. } | OpenError::Gone { .. } | OpenError::Io { .. },
+            ) => ("io", IO, true),
+        };
         self.suspects.push(NewSuspect {
             name,
-            reason_code: "io".to_owned(),
-            reason: crate::process::chain(error),
-            critical: true,
+            reason_code: code.to_owned(),
+            reason: format!("{}. HINT: {hint}", crate::process::chain(error)),
+            critical,
         });
     }
 }
@@ -418,5 +432,29 @@ mod tests {
         assert!(has("000000010000000000000004"));
         assert!(!has("000000010000000000000005"));
         assert!(Range::parse(Some("../etc/passwd"), None).is_err());
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_looked_at_is_not_yet_and_a_failing_disk_an_error_at_once() {
+        let file: WalFile = "00000002.history".parse().expect("a name");
+        let changed = ReadError::Changed { file };
+        let broken = ReadError::Io {
+            file,
+            source: std::io::Error::other("input/output error"),
+        };
+        for (error, code, critical, why) in [
+            (changed, "changing", false, "changed while it was read"),
+            (broken, "io", true, "input/output error"),
+        ] {
+            let mut found = Found::default();
+            found.unreadable(file.to_string(), &InspectError::Read(error));
+            let suspect = &found.suspects[0];
+            assert_eq!(
+                (suspect.reason_code.as_str(), suspect.critical),
+                (code, critical)
+            );
+            assert!(suspect.reason.contains(why), "{}", suspect.reason);
+            assert!(suspect.reason.contains(". HINT: "), "{}", suspect.reason);
+        }
     }
 }

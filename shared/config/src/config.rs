@@ -7,7 +7,7 @@ use crate::file::{self, File, Raw};
 use crate::problem::{Problem, Problems};
 use crate::reader::{Reader, Section};
 use crate::sections;
-use crate::setting::{Key, Kind, settings};
+use crate::setting::{Key, Kind, Setting, settings};
 use crate::sources::Sources;
 use crate::suggest::nearest;
 use crate::value;
@@ -67,6 +67,25 @@ impl Config {
         };
         config.unknown = config.find_unknown();
         Ok(config)
+    }
+
+    /// As [`Config::load`], for a program that has to go on without a default
+    /// file: one that cannot be read is left out, and what is wrong with it told.
+    ///
+    /// # Errors
+    /// What is wrong with a file that somebody named.
+    pub fn load_tolerant(sources: Sources) -> Result<(Self, Option<Problems>), Problems> {
+        match Self::load(sources.clone()) {
+            Ok(config) => Ok((config, None)),
+            Err(problems) => {
+                let default_file = None;
+                let config = Self::load(Sources {
+                    default_file,
+                    ..sources
+                })?;
+                Ok((config, Some(problems)))
+            }
+        }
     }
 
     /// The file that was read.
@@ -151,6 +170,14 @@ impl Config {
                 let rest = name.strip_prefix(group)?.strip_prefix('.')?;
                 rest.split('.').next()
             })
+            .collect()
+    }
+
+    /// What `*` stands for where a flag gives `setting`.
+    pub(crate) fn flagged(&self, setting: &Setting) -> Vec<String> {
+        let names = self.sources.flags.keys();
+        names
+            .filter_map(|name| setting.matches(name).map(str::to_owned))
             .collect()
     }
 

@@ -42,6 +42,11 @@ impl Environment {
         (!value.trim().is_empty()).then_some(value.as_str())
     }
 
+    /// Whether it says anything, text or not.
+    pub(crate) fn mentions(&self, name: &str) -> bool {
+        self.get(name).is_some() || self.is_not_text(name)
+    }
+
     pub(crate) fn is_not_text(&self, name: &str) -> bool {
         self.not_text.contains(name)
     }

@@ -1,27 +1,27 @@
 use crate::config::Config;
 use crate::problem::Problems;
 use crate::sections::{
-    Archive, CatalogSettings, Clusters, Log, QueueTuning, Redis, Repositories, Retention,
-    Scheduler, Spool, Thresholds, Worker,
+    Archive, ArchiveDirectory, CatalogSettings, Clusters, Connections, Log, PushDirectories,
+    QueueTuning, Redis, Repositories, Retention, Scheduler, Spool, Thresholds, Worker,
 };
 
-/// What a worker needs: everything but the scheduler's section.
+/// What a worker needs: everything but the sections of the scheduler and of `push`.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     pub clusters: Clusters,
+    pub connections: Connections,
     pub repositories: Repositories,
     pub catalog: CatalogSettings,
     pub redis: Redis,
     pub queue: QueueTuning,
     pub worker: Worker,
     pub archive: Archive,
-    pub spool: Spool,
     pub retention: Retention,
     pub thresholds: Thresholds,
     pub log: Log,
 }
 
-/// What the scheduler needs: no cloud key, no catalog.
+/// What the scheduler needs: no cloud key, no catalog, no protected server.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
     pub clusters: Clusters,
@@ -34,7 +34,7 @@ pub struct SchedulerConfig {
 /// What `push` needs: the directory.
 #[derive(Clone, Debug)]
 pub struct PushConfig {
-    pub clusters: Clusters,
+    pub directories: Vec<ArchiveDirectory>,
     pub spool: Spool,
 }
 
@@ -42,18 +42,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn worker(&self) -> Result<WorkerConfig, Problems> {
-        let (clusters, repositories, catalog, redis, queue, worker, archive, spool, rest) =
+        let (clusters, connections, repositories, catalog, redis, queue, worker, archive, rest) =
             self.get()?;
         let (retention, thresholds, log) = rest;
         Ok(WorkerConfig {
             clusters,
+            connections,
             repositories,
             catalog,
             redis,
             queue,
             worker,
             archive,
-            spool,
             retention,
             thresholds,
             log,
@@ -79,7 +79,8 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn push(&self) -> Result<PushConfig, Problems> {
-        let (clusters, spool) = self.get_tolerant()?;
-        Ok(PushConfig { clusters, spool })
+        let (directories, spool) = self.get_tolerant()?;
+        let PushDirectories(directories) = directories;
+        Ok(PushConfig { directories, spool })
     }
 }

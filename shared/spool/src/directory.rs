@@ -8,6 +8,8 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::permissions;
+
 /// An open archive directory.
 ///
 /// Every operation goes through the open directory, not through its path, so that none is
@@ -27,9 +29,11 @@ pub enum DirectoryError {
     Missing { path: PathBuf },
     #[error("archive directory `{}` is not a directory. HINT: set WAL_ARCHIVE_DIR to the directory, not to a file in it", path.display())]
     NotADirectory { path: PathBuf },
-    #[error("archive directory `{}` may not be read. HINT: it belongs to a group that both PostgreSQL's user and the worker's are in, mode 2770", path.display())]
+    #[error("archive directory `{}` may not be read: {shape}. HINT: {}", path.display(), permissions::SHARED)]
     Denied {
         path: PathBuf,
+        /// Owner, group and mode, or that these may not be seen either.
+        shape: String,
         #[source]
         source: io::Error,
     },
@@ -57,6 +61,7 @@ impl Directory {
             Err(Errno::NOENT) => Err(DirectoryError::Missing { path }),
             Err(Errno::NOTDIR) => Err(DirectoryError::NotADirectory { path }),
             Err(error @ (Errno::ACCESS | Errno::PERM)) => Err(DirectoryError::Denied {
+                shape: permissions::shape_of(&path),
                 path,
                 source: error.into(),
             }),

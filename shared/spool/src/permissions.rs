@@ -4,6 +4,7 @@
 //! are in, mode 2770; files are 0640.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -38,9 +39,11 @@ pub enum Severity {
 /// Files that are opened to see whether they can be read.
 const SAMPLE: usize = 1000;
 
-const SHARED: &str = "chgrp the directory to a group that PostgreSQL's user and the worker's are in, then chmod 2770";
+/// The way to the directory that the contract wants.
+pub(crate) const SHARED: &str = "chgrp the directory to a group that PostgreSQL's user and the worker's are in, then chmod 2770";
 const STICKY: &str = "chmod -t: with the sticky bit only a file's owner may delete it";
-const READ: &str = "let `walferry push` store the files (it sets 0640), or for basic_archive run the worker as the server's user, or make the cluster with `initdb --allow-group-access`";
+const OPEN: &str = "chgrp the directory to a group that PostgreSQL's user and the worker's are in, then chmod 2770; as long as it stays like this, set spool.file_mode = 0644 for `walferry push`, or a worker of another user cannot read what it stores";
+const READ: &str = "let `walferry push` store the files (it sets 0640, which the group of a directory with mode 2770 may read; without such a group set spool.file_mode = 0644), or for basic_archive run the worker as the server's user, or make the cluster with `initdb --allow-group-access`";
 
 /// Tries to list, read, write and delete, and says which is missing.
 ///
@@ -66,7 +69,8 @@ fn shape(directory: &Directory) -> PermissionFinding {
     let ok_in_group = id.mode & 0o070 == 0o070;
     if id.mode & 0o002 != 0 {
         let message = format!("anybody may write to the archive directory: {described}");
-        return finding(Severity::Warning, "mode", message, SHARED);
+        let hint = if id.mode & 0o2000 == 0 { OPEN } else { SHARED };
+        return finding(Severity::Warning, "mode", message, hint);
     }
     if !ok_in_group || id.mode & 0o2000 == 0 {
         let message = format!("the archive directory is not shared by its group: {described}");
@@ -158,6 +162,14 @@ fn own(directory: &Directory) -> std::io::Result<FileId> {
     let stat = directory.stat(OsStr::new("."))?;
     stat.map(|stat| FileId::of(&stat))
         .ok_or_else(|| std::io::ErrorKind::NotFound.into())
+}
+
+/// What can be seen of a directory that cannot be opened.
+pub(crate) fn shape_of(path: &Path) -> String {
+    match rustix::fs::stat(path) {
+        Ok(stat) => describe(&FileId::of(&stat)),
+        Err(error) => format!("its owner and mode may not be seen ({error})"),
+    }
 }
 
 fn describe(id: &FileId) -> String {

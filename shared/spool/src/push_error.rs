@@ -13,11 +13,11 @@ use crate::directory::Directory;
 pub enum PushError {
     #[error("`{}` is no file that PostgreSQL archives. HINT: use `archive_command = 'walferry push %p'`", path.display())]
     NotWal { path: PathBuf },
-    #[error("`{}` is not a regular file", path.display())]
+    #[error("`{}` is not a regular file. HINT: push what PostgreSQL names as %p, and nothing else", path.display())]
     NotRegular { path: PathBuf },
     #[error("`{}` has {size} bytes, which is no size of a segment. HINT: it is cut or still being written; push it again when it is whole", path.display())]
     NotASegmentSize { path: PathBuf, size: u64 },
-    #[error("read `{}`", path.display())]
+    #[error("read `{}`. HINT: %p is relative to the data directory, where PostgreSQL runs the command as its own user", path.display())]
     Source {
         path: PathBuf,
         #[source]
@@ -65,7 +65,7 @@ pub enum PushError {
         #[source]
         source: io::Error,
     },
-    #[error("{step} in archive directory `{}`", directory.display())]
+    #[error("{step} in archive directory `{}`. HINT: PostgreSQL keeps the segment and tries again; see what the kernel's log says of that file system", directory.display())]
     Io {
         step: &'static str,
         directory: PathBuf,

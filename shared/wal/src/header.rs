@@ -209,6 +209,31 @@ mod tests {
     }
 
     #[test]
+    fn the_pages_of_postgresql_14_to_18_are_known() {
+        for (version, magic) in [
+            (14, 0xD10D_u16),
+            (15, 0xD110),
+            (16, 0xD113),
+            (17, 0xD116),
+            (18, 0xD118),
+        ] {
+            let mut bytes = header(1, 0x300_0000, 7, SIZE);
+            bytes[..2].copy_from_slice(&magic.to_le_bytes());
+            let found = check(&bytes, "000000010000000000000003", u64::from(SIZE));
+            assert_eq!(found, Ok(None), "PostgreSQL {version}");
+            assert_eq!(postgres_version(magic), Some(version));
+        }
+    }
+
+    #[test]
+    fn a_page_without_the_long_header_begins_no_segment_whatever_else_is_right() {
+        let mut bytes = header(1, 0x300_0000, 7, SIZE);
+        bytes[2] = 0;
+        let found = check(&bytes, "000000010000000000000003", u64::from(SIZE));
+        assert_eq!(found, Err(HeaderError::NotLong));
+    }
+
+    #[test]
     fn an_unknown_magic_is_told_and_no_error() {
         let mut bytes = header(1, 0x300_0000, 7, SIZE);
         bytes[0] = 0xFF;

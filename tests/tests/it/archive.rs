@@ -1,7 +1,10 @@
 //! The main loop, end to end: handed over, queued, archived, verified, deleted.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use walferry_tests::wal::{Fill, Maker};
-use walferry_tests::{Intake, World, eventually, wait};
+use walferry_tests::{Intake, Postgres, User, World, eventually, users, wait};
 
 #[test]
 fn every_segment_pushed_is_verified_in_two_clouds_and_deleted() {
@@ -45,13 +48,24 @@ fn check_rows(world: &World) {
     }
 }
 
-/// A real server archives a few segments and a base backup's label by this
-/// intake; everything it believes archived is in both clouds.
-fn check_intake(intake: Intake) {
-    let mut world = World::new();
-    let server = world.postgres(intake);
-    world.worker();
+fn owner(path: &Path) -> u32 {
+    path.metadata().expect("it is there").uid()
+}
+
+/// A real server archives a few segments and a base backup's label into the
+/// world's directory; everything it believes archived is in both clouds.
+fn check_intake(mut world: World, server: &Postgres, walferry: User) {
+    users::need_two_users();
+    let version = server.value("SHOW server_version_num");
+    assert!(
+        version.starts_with("15"),
+        "PostgreSQL 15 is promised: {version}"
+    );
+    let worker = world.worker();
     world.scheduler();
+    let worker = owner(Path::new(&format!("/proc/{}", worker.process().id())));
+    let two_users = worker != owner(server.data());
+    assert_eq!(two_users, walferry != User::Postgres);
 
     server.pgbench_init(1);
     for _ in 0..3 {
@@ -66,7 +80,7 @@ fn check_intake(intake: Intake) {
     });
     assert_eq!(server.archiver("failed_count"), "0");
 
-    world.originals_mut().remember_archived_by(&server);
+    world.originals_mut().remember_archived_by(server);
     let names = world.originals().names();
     assert!(names.len() >= 5, "{names:?}");
     assert!(
@@ -78,12 +92,33 @@ fn check_intake(intake: Intake) {
 
 #[test]
 fn what_a_server_hands_over_through_push_ends_up_in_both_clouds() {
-    check_intake(Intake::Push);
+    let world = World::new();
+    let server = world.postgres(Intake::Push);
+    check_intake(world, &server, User::Walferry);
 }
 
 #[test]
 fn what_a_server_hands_over_through_cp_ends_up_in_both_clouds() {
-    check_intake(Intake::Cp);
+    let world = World::new();
+    let server = world.postgres(Intake::Cp);
+    check_intake(world, &server, User::Walferry);
+}
+
+#[test]
+fn what_a_server_hands_over_through_basic_archive_ends_up_in_both_clouds() {
+    let world = World::builder().walferry_as(User::Postgres).build();
+    let server = world.postgres(Intake::BasicArchive);
+    check_intake(world, &server, User::Postgres);
+}
+
+#[test]
+fn what_basic_archive_hands_over_with_group_access_ends_up_in_both_clouds() {
+    let world = World::new();
+    let settings = world
+        .protected("protected", Intake::BasicArchive)
+        .initdb("--allow-group-access");
+    let server = world.postgres_with(settings);
+    check_intake(world, &server, User::Walferry);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! `…_DIRECTORIES` (of `main` also `WAL_ARCHIVE_DIR`), `…_QUEUE`,
 //! `…_CONNECTION` (and `…_CONNECTION_FILE`).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
@@ -55,8 +56,17 @@ pub struct Cluster {
     /// At least one.
     pub directories: Vec<ArchiveDirectory>,
     pub queue: QueueName,
-    pub connection: Option<SecretString>,
 }
+
+/// The protected servers that somebody may ask, by cluster. Apart from
+/// [`Clusters`], so that `push` and the scheduler, which ask nobody, read no
+/// secret: archiving would stop with a password file that only monitoring needs.
+#[derive(Clone, Debug)]
+pub struct Connections(BTreeMap<String, SecretString>);
+
+/// Where `push` may store.
+#[derive(Clone, Debug)]
+pub struct PushDirectories(pub Vec<ArchiveDirectory>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ArchiveDirectory {
@@ -109,6 +119,51 @@ impl Section for Clusters {
     }
 }
 
+impl Connections {
+    pub fn get(&self, cluster: &str) -> Option<&SecretString> {
+        self.0.get(cluster)
+    }
+}
+
+impl Section for Connections {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let mut good = true;
+        let mut connections = BTreeMap::new();
+        for name in names(reader.config()) {
+            match reader.secret(CONNECTION.of(&name), super::catalog::postgres_url) {
+                Some(Some(url)) => drop(connections.insert(name, url)),
+                Some(None) => {}
+                None => good = false,
+            }
+        }
+        good.then_some(Self(connections))
+    }
+}
+
+impl Section for PushDirectories {
+    /// A flag, or the variable in PostgreSQL's own environment, says which
+    /// directory is this server's; the clusters of a shared file are then
+    /// nobody's business here.
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let config = reader.config();
+        let mut told = config.flagged(&DIRECTORIES);
+        if told.is_empty() && config.environment().mentions(OLD_DIRECTORY) {
+            told.push("main".to_owned());
+        }
+        if told.is_empty() {
+            let clusters = Clusters::read(reader)?.0;
+            let directories = clusters.into_iter().flat_map(|cluster| cluster.directories);
+            return Some(Self(directories.collect()));
+        }
+        let lists: Vec<Option<Vec<ArchiveDirectory>>> = told
+            .iter()
+            .map(|name| reader.list(DIRECTORIES.of(name), directory)?)
+            .collect();
+        let lists: Option<Vec<Vec<ArchiveDirectory>>> = lists.into_iter().collect();
+        Some(Self(lists?.concat()))
+    }
+}
+
 /// The names of the clusters, valid or not.
 pub(crate) fn names(config: &Config) -> Vec<String> {
     super::selected(config, &NAMES).unwrap_or_else(|| {
@@ -136,7 +191,6 @@ fn cluster(reader: &mut Reader<'_>, name: &str) -> Option<Cluster> {
         Some(None) => reader.value(&super::queue::NAME, super::queue::name),
         None => None,
     };
-    let connection = reader.secret(CONNECTION.of(name), super::catalog::postgres_url);
     let directories = match directories? {
         Some(directories) => directories,
         None => {
@@ -154,7 +208,6 @@ fn cluster(reader: &mut Reader<'_>, name: &str) -> Option<Cluster> {
         prefix: prefix?,
         directories: unique(reader, name, directories)?,
         queue: queue?,
-        connection: connection?,
     })
 }
 

@@ -18,13 +18,13 @@ use std::collections::BTreeSet;
 
 pub use archive::Archive;
 pub use catalog::CatalogSettings;
-pub use clusters::{ArchiveDirectory, Cluster, Clusters};
+pub use clusters::{ArchiveDirectory, Cluster, Clusters, Connections, PushDirectories};
 pub use log::{Log, LogFormat};
 pub use queue::QueueTuning;
 pub use redis::Redis;
 pub use repositories::{Repositories, Repository};
 pub use retention::Retention;
-pub use scheduler::Scheduler;
+pub use scheduler::{PeriodicJob, Scheduler};
 pub use spool::{Spool, SpoolLimit};
 pub use thresholds::Thresholds;
 pub use worker::{Served, Worker};
@@ -34,7 +34,7 @@ use crate::setting::Setting;
 
 /// Every section, for `config check`.
 pub(crate) type Everything = (
-    Clusters,
+    (Clusters, Connections),
     Spool,
     Repositories,
     CatalogSettings,

@@ -1,7 +1,7 @@
 //! When the scheduler enqueues what.
 //!
 //! Reads: `WALFERRY_SCHEDULER_ARCHIVE_INTERVAL`, `…_CRON_<JOB>`,
-//! `…_HEALTH_ADDRESS`, `…_HEALTH_ADDRESS_FILE`, `…_SHUTDOWN_GRACE`.
+//! `…_HEALTH_ADDRESS`, `…_HEALTH_ADDRESS_FILE`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -39,25 +39,38 @@ static HEALTH_ADDRESS_FILE: Setting = Setting::new(
     "scheduler.health_address_file",
     "file to write the bound address to, for port 0",
 );
-static SHUTDOWN_GRACE: Setting =
-    Setting::new("scheduler.shutdown_grace", "how long a stop may take").default("10s");
 
 pub(crate) const SETTINGS: &[&Setting] = &[
     &ARCHIVE_INTERVAL,
     &CRON_OF_JOB,
     &HEALTH_ADDRESS,
     &HEALTH_ADDRESS_FILE,
-    &SHUTDOWN_GRACE,
 ];
 
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     pub archive_interval: Duration,
-    /// Job name to its times; a job that is off is not in it.
-    pub cron: BTreeMap<String, Schedule>,
+    /// A job that is off is not in it.
+    pub cron: BTreeMap<PeriodicJob, Schedule>,
     pub health_address: SocketAddr,
     pub health_address_file: Option<PathBuf>,
-    pub shutdown_grace: Duration,
+}
+
+/// A job that comes on a cron expression. All of them are here and nowhere else,
+/// so that `config check` and the scheduler cannot disagree about a name.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum PeriodicJob {
+    Retention,
+}
+
+impl PeriodicJob {
+    const ALL: [Self; 1] = [Self::Retention];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+        }
+    }
 }
 
 impl Section for Scheduler {
@@ -67,13 +80,11 @@ impl Section for Scheduler {
         let cron = expressions(reader);
         let health_address = reader.value(&HEALTH_ADDRESS, value::address);
         let health_address_file = reader.optional(&HEALTH_ADDRESS_FILE, value::absolute_path);
-        let shutdown_grace = reader.value(&SHUTDOWN_GRACE, value::duration(second, day));
         Some(Self {
             archive_interval: archive_interval?,
             cron: cron?,
             health_address: health_address?,
             health_address_file: health_address_file?,
-            shutdown_grace: shutdown_grace?,
         })
     }
 }
@@ -91,17 +102,31 @@ pub(super) fn job_names(config: &Config) -> BTreeSet<String> {
     names
 }
 
-fn expressions(reader: &mut Reader<'_>) -> Option<BTreeMap<String, Schedule>> {
+fn expressions(reader: &mut Reader<'_>) -> Option<BTreeMap<PeriodicJob, Schedule>> {
     let mut good = true;
     let mut schedules = BTreeMap::new();
     for name in job_names(reader.config()) {
-        match reader.value(CRON_OF_JOB.of(&name), expression) {
-            Some(Some(schedule)) => drop(schedules.insert(name, schedule)),
-            Some(None) => {}
-            None => good = false,
+        let schedule = reader.value(CRON_OF_JOB.of(&name), expression);
+        match (periodic_job(reader, &name), schedule) {
+            (Some(job), Some(Some(schedule))) => drop(schedules.insert(job, schedule)),
+            (Some(_), Some(None)) => {}
+            (None, _) | (_, None) => good = false,
         }
     }
     good.then_some(schedules)
+}
+
+fn periodic_job(reader: &mut Reader<'_>, name: &str) -> Option<PeriodicJob> {
+    let job = PeriodicJob::ALL.into_iter().find(|job| job.name() == name);
+    if job.is_none() {
+        let known = PeriodicJob::ALL.map(PeriodicJob::name);
+        reader.problem(
+            &reader.subject(CRON_OF_JOB.of(name)),
+            "no periodic job has this name",
+            format!("the periodic jobs are: {}", known.join(", ")),
+        );
+    }
+    job
 }
 
 /// Five fields as in a crontab, or six with seconds in front.

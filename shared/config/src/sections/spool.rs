@@ -31,6 +31,30 @@ pub enum SpoolLimit {
     Share(Share),
 }
 
+impl Spool {
+    /// Bytes that `push` still takes into a directory that holds `bytes`.
+    pub fn room(&self, bytes: u64, fs_total: u64, fs_available: u64) -> u64 {
+        match self.limit {
+            None => fs_available,
+            Some(SpoolLimit::Bytes(limit)) => fs_available.min(limit.saturating_sub(bytes)),
+            Some(SpoolLimit::Share(share)) => {
+                let kept_free = (fs_total as f64 * (1.0 - share.get())).ceil() as u64;
+                fs_available.saturating_sub(kept_free)
+            }
+        }
+    }
+
+    /// How full it is, 0 to 1: its file system, or its own limit where that is nearer.
+    pub fn used(&self, bytes: u64, fs_total: u64, fs_available: u64) -> f64 {
+        let of = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+        let file_system = of(fs_total.saturating_sub(fs_available), fs_total);
+        match self.limit {
+            Some(SpoolLimit::Bytes(limit)) => file_system.max(of(bytes, limit)),
+            Some(SpoolLimit::Share(_)) | None => file_system,
+        }
+    }
+}
+
 impl Section for Spool {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let limit = reader.value(&LIMIT, limit);

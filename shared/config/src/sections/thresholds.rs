@@ -1,7 +1,7 @@
 //! From when on `check` and `status` complain.
 //!
 //! Reads: `WALFERRY_THRESHOLDS_RPO`, `…_FAILURES_WINDOW`,
-//! `…_HANDOVER_SILENCE`, `…_WORKER_SILENCE`, `…_DIRECTORY_USE`.
+//! `…_HANDOVER_SILENCE`, `…_DIRECTORY_USE`.
 
 use std::time::Duration;
 
@@ -24,31 +24,20 @@ static HANDOVER_SILENCE: Setting = Setting::new(
     "how long PostgreSQL may hand over nothing",
 )
 .default("15m");
-static WORKER_SILENCE: Setting = Setting::new(
-    "thresholds.worker_silence",
-    "how long a worker may give no sign of life",
-)
-.default("15s");
 static DIRECTORY_USE: Setting = Setting::new(
     "thresholds.directory_use",
     "use of the archive directory's limit or file system",
 )
 .default("80%");
 
-pub(crate) const SETTINGS: &[&Setting] = &[
-    &RPO,
-    &FAILURES_WINDOW,
-    &HANDOVER_SILENCE,
-    &WORKER_SILENCE,
-    &DIRECTORY_USE,
-];
+pub(crate) const SETTINGS: &[&Setting] =
+    &[&RPO, &FAILURES_WINDOW, &HANDOVER_SILENCE, &DIRECTORY_USE];
 
 #[derive(Clone, Debug)]
 pub struct Thresholds {
     pub rpo: Duration,
     pub failures_window: Duration,
     pub handover_silence: Duration,
-    pub worker_silence: Duration,
     pub directory_use: Share,
 }
 
@@ -58,13 +47,11 @@ impl Section for Thresholds {
         let rpo = reader.value(&RPO, span());
         let failures_window = reader.value(&FAILURES_WINDOW, span());
         let handover_silence = reader.value(&HANDOVER_SILENCE, span());
-        let worker_silence = reader.value(&WORKER_SILENCE, span());
         let directory_use = reader.value(&DIRECTORY_USE, value::share);
         Some(Self {
             rpo: rpo?,
             failures_window: failures_window?,
             handover_silence: handover_silence?,
-            worker_silence: worker_silence?,
             directory_use: directory_use?,
         })
     }

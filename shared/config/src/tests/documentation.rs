@@ -136,3 +136,50 @@ fn every_section_file_begins_with_the_variables_it_reads() {
         );
     }
 }
+
+/// The names of the fields that hold a setting, and the file of each.
+fn fields() -> Vec<(String, String)> {
+    let sections = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sections");
+    let mut fields = Vec::new();
+    for entry in std::fs::read_dir(sections).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let names = text.lines().filter_map(|line| {
+            let (name, _) = line.strip_prefix("    pub ")?.split_once(": ")?;
+            (!name.contains(['(', ' '])).then(|| name.to_owned())
+        });
+        let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+        fields.extend(names.map(|name| (file.clone(), name)));
+    }
+    fields
+}
+
+/// The text of every shipped source file outside this crate.
+fn programs(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("tests") && !path.ends_with("config") {
+            programs(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_setting_is_used_by_a_program() {
+    let mut text = String::new();
+    for folder in ["shared", "scheduler", "worker", "cli"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        programs(&root.join(folder), &mut text);
+    }
+    let fields = fields();
+    assert!(fields.len() > 40, "{fields:?}");
+    for (file, name) in fields {
+        let used = text.match_indices(&format!(".{name}")).any(|(at, found)| {
+            let next = text[at + found.len()..].chars().next();
+            !next.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '(')
+        });
+        assert!(used, "`{name}` of {file} is read by nobody");
+    }
+}

@@ -1,5 +1,5 @@
 use super::Given;
-use crate::{Archive, Config, Effective, Environment, Log, Sources, Worker};
+use crate::{Archive, Config, Effective, Environment, Log, PeriodicJob, Sources, Worker};
 
 #[test]
 fn the_old_systems_variables_alone_are_enough_to_run() {
@@ -30,8 +30,54 @@ fn the_old_systems_variables_alone_are_enough_to_run() {
 #[test]
 fn the_archive_directory_has_the_old_systems_default() {
     let push = Given::nothing().load().unwrap().push().unwrap();
-    let path = &push.clusters.only().unwrap().directories[0].path;
+    let path = &push.directories[0].path;
     assert_eq!(path.to_str(), Some("/var/lib/postgresql/wal_archive"));
+}
+
+#[test]
+fn push_and_the_scheduler_do_without_the_secret_of_the_protected_server() {
+    for file in [
+        "[clusters.main]\nconnection_file = '/gone'",
+        "[clusters.main]\nconnection = 'no url'",
+    ] {
+        let config = Given::old_system().file(file).load().unwrap();
+        config.push().unwrap();
+        config.scheduler().unwrap();
+        let problems = config.worker().unwrap_err().to_string();
+        assert!(problems.contains("`clusters.main.connection"), "{problems}");
+        config.check().unwrap_err();
+    }
+}
+
+#[test]
+fn push_stores_where_a_flag_or_else_the_servers_own_variable_or_else_the_file_says() {
+    let paths = |given: &Given| -> Vec<String> {
+        let push = given.load().unwrap().push().unwrap();
+        let paths = push.directories.into_iter().map(|d| d.path);
+        paths.map(|path| path.display().to_string()).collect()
+    };
+    // A shared file, of two clusters, none of them `main`.
+    let given = Given::nothing().file(
+        "[clusters.a]\nprefix = 'a/'\ndirectories = '/a'\n[clusters.b]\nprefix = 'b/'\ndirectories = '/b'",
+    );
+    assert_eq!(paths(&given), ["/a", "/b"]);
+    let given = given.variable("WAL_ARCHIVE_DIR", "/b");
+    assert_eq!(paths(&given), ["/b"]);
+    let given = given.set("clusters.a.directories=/c");
+    assert_eq!(paths(&given), ["/c"]);
+}
+
+#[test]
+fn push_reads_the_list_that_the_worker_accepts_in_the_old_variable() {
+    let push = |text: &str| {
+        let given = Given::nothing().variable("WAL_ARCHIVE_DIR", text);
+        given.load().unwrap().push()
+    };
+    let both = push("old=/a, new=/b").unwrap().directories;
+    assert_eq!(both.len(), 2);
+    let one = push("new=/b").unwrap().directories;
+    assert_eq!(one[0].path.to_str(), Some("/b"));
+    assert!(push("not/absolute").is_err());
 }
 
 #[test]
@@ -101,10 +147,8 @@ fn the_scheduler_needs_neither_a_cloud_key_nor_the_catalog() {
     let given = Given::nothing().variable("REDIS_URL", "redis://redis");
     let scheduler = given.load().unwrap().scheduler().unwrap();
     assert_eq!(scheduler.scheduler.archive_interval.as_secs(), 300);
-    assert_eq!(
-        scheduler.scheduler.cron.keys().collect::<Vec<_>>(),
-        ["retention"]
-    );
+    let jobs: Vec<_> = scheduler.scheduler.cron.into_keys().collect();
+    assert_eq!(jobs, [PeriodicJob::Retention]);
 }
 
 #[test]
@@ -141,6 +185,24 @@ fn a_named_file_must_be_there_and_the_default_one_need_not() {
     let config = Config::load(sources).unwrap();
     assert_eq!(config.path(), Some(path.as_path()));
     assert_eq!(config.get::<Archive>().unwrap().level, 3);
+}
+
+#[test]
+fn push_goes_on_without_a_default_file_that_cannot_be_read_and_not_without_a_named_one() {
+    let given = Given::nothing();
+    // A folder cannot be read, whoever tries.
+    let unreadable = given.directory.path().to_owned();
+    let mut sources = Sources::new(Environment::default());
+    sources.default_file = Some(unreadable.clone());
+    assert!(
+        Config::load(sources.clone()).is_err(),
+        "everybody else ends"
+    );
+    let (config, left_out) = Config::load_tolerant(sources.clone()).unwrap();
+    assert_eq!(config.path(), None);
+    assert!(left_out.unwrap().to_string().contains("cannot be read"));
+    config.push().unwrap();
+    assert!(Config::load_tolerant(sources.file(Some(unreadable))).is_err());
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn no_secret_is_shown_by_debug_or_the_effective_listing_whatever_gave_it() {
             worker.redis.settings.url.expose_secret().contains(PLANTED),
             "{way}"
         );
-        let connection = worker.clusters.only().unwrap().connection.clone().unwrap();
+        let connection = worker.connections.get("main").unwrap();
         assert!(connection.expose_secret().contains(PLANTED), "{way}");
 
         let everything = format!(

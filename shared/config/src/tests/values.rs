@@ -181,15 +181,14 @@ fn a_week_day_by_number_is_refused_because_crates_and_crontabs_disagree() {
 }
 
 #[test]
-fn another_job_can_be_periodic_by_naming_it() {
-    let scheduler = Given::nothing()
-        .file("[scheduler.cron]\nbackfill = '0 4 * * *'")
-        .get::<Scheduler>()
-        .unwrap();
-    assert_eq!(
-        scheduler.cron.keys().collect::<Vec<_>>(),
-        ["backfill", "retention"]
-    );
+fn a_job_that_is_not_periodic_is_refused_by_every_program_and_not_by_the_scheduler_alone() {
+    let given = Given::old_system().file("[scheduler.cron]\nbackfill = '0 4 * * *'");
+    let config = given.load().unwrap();
+    for problems in [config.check().unwrap_err(), config.scheduler().unwrap_err()] {
+        let problems = given.stable(&problems.to_string());
+        let told = "`scheduler.cron.backfill` (<DIRECTORY>/walferry.toml:2): no periodic job has this name\n  HINT: the periodic jobs are: retention";
+        assert!(problems.contains(told), "{problems}");
+    }
 }
 
 #[test]
@@ -207,8 +206,34 @@ fn the_limit_of_the_directory_is_a_size_a_share_or_none() {
         matches!(limit("90%").unwrap().limit, Some(SpoolLimit::Share(share)) if share.get() == 0.9)
     );
     assert_eq!(limit("none").unwrap().limit, None);
+    let default = Given::nothing().get::<Spool>().unwrap().limit;
+    assert!(matches!(default, Some(SpoolLimit::Share(share)) if share.get() == 0.95));
     for wrong in ["1KiB", "0%", "lots", "90"] {
         assert!(limit(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_limit_of_the_directory_counts_for_room_and_use_where_it_is_nearer() {
+    let spool = |limit: &str| {
+        let given = Given::nothing().set(&format!("spool.limit={limit}"));
+        given.get::<Spool>().unwrap()
+    };
+    let mib = |n: u64| n << 20;
+    // 40 MiB of files on a file system of 1000 MiB, of which 800 are free.
+    for (limit, room, used) in [
+        ("none", mib(800), 0.2),
+        ("50MiB", mib(10), 0.8),
+        ("30MiB", 0, 4.0 / 3.0),
+        ("5GiB", mib(800), 0.2),
+        ("90%", mib(700), 0.2),
+        ("15%", 0, 0.2),
+    ] {
+        let spool = spool(limit);
+        let seen = spool.room(mib(40), mib(1000), mib(800));
+        assert!(seen.abs_diff(room) <= 1, "{limit}: {seen}");
+        let seen = spool.used(mib(40), mib(1000), mib(800));
+        assert!((seen - used).abs() < 1e-9, "{limit}: {seen}");
     }
 }
 
