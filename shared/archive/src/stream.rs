@@ -38,6 +38,9 @@ const PIECE: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pieces that wait in front of one repository.
 const AHEAD: usize = 4;
+/// Memory that streaming holds for one repository at most: the pieces that wait, two parts
+/// of 8 MiB on the wire and a third that is being filled.
+pub(crate) const ROOM: u64 = 28 << 20;
 
 type Gzip = flate2::write::GzEncoder<Vec<u8>>;
 
@@ -52,12 +55,13 @@ pub(crate) struct Streamed<'a> {
 }
 
 impl Streamed<'_> {
-    /// Archives `here` into every repository of `due`.
+    /// Archives `here` into every repository of `due`; `None` when it holds other content
+    /// than what is registered, and the claim has ended.
     pub(crate) async fn archive(
         &self,
         due: &[Target],
         here: &Here,
-    ) -> Result<Copied, ProcessError> {
+    ) -> Result<Option<Copied>, ProcessError> {
         let sha256 = local::hash(self.archiver, self.claim, here, self.lease.cancelled()).await?;
         let mut conn = self.archiver.0.catalog.get().await?;
         let recorded =
@@ -67,9 +71,10 @@ impl Streamed<'_> {
             self.archiver
                 .quarantine_local(self.claim, self.lease, here, &error)
                 .await?;
-            return Ok(Copied::nothing());
+            return Ok(None);
         }
         recorded?;
+        let _memory = self.archiver.0.lanes.reserve(ROOM * due.len() as u64).await;
         let metadata = ObjectMetadata {
             sha256,
             size: here.stat.size,
@@ -81,6 +86,7 @@ impl Streamed<'_> {
         };
         let upload = Upload {
             pool: &self.archiver.0.pool,
+            foreign: &self.archiver.0.foreign,
             lease: self.lease,
             key: self.key,
             metadata: &metadata,
@@ -113,7 +119,7 @@ impl Streamed<'_> {
         let (fed, ()) = tokio::join!(feeding, collecting);
         fed?;
         copied.hashed = Some(here.clone());
-        Ok(copied)
+        Ok(Some(copied))
     }
 
     async fn one(
