@@ -19,6 +19,7 @@ mod healing;
 mod high_water;
 mod import;
 mod intake;
+mod leases;
 mod liveness;
 mod objects;
 mod outages;
