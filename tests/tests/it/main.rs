@@ -24,6 +24,7 @@ mod liveness;
 mod objects;
 mod outages;
 mod ownership;
+mod packing;
 mod priorities;
 mod retention;
 mod rpo;
