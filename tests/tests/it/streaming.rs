@@ -1,6 +1,7 @@
 //! Segments above `archive.streaming_threshold`: never whole in memory, sent in parts.
 
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use walferry_tests::wal::{Fill, Maker};
 use walferry_tests::{Cloud, Fault, Rule, World, eventually, wait};
@@ -143,6 +144,30 @@ fn a_cloud_that_stands_still_does_not_keep_a_streamed_file_from_the_other() {
     assert_eq!(world.archived_files().len(), 1, "b2 has not");
     gate.open();
     world.await_archived();
+}
+
+#[test]
+fn a_segment_of_one_gib_is_archived_in_bounded_memory() {
+    let mut world = World::builder()
+        .quick_clouds()
+        .setting("archive.memory_limit", "128MiB")
+        .build();
+    let worker = world.worker();
+    let maker = MAKER.segment_size(1 << 30);
+    let mut bytes = maker.bytes(1, Fill::Empty);
+    let random = Maker::new(0).segment_size(32 << 20).bytes(1, Fill::Random);
+    bytes[512 << 20..][..random.len()].copy_from_slice(&random);
+    world.hand_over(&maker.name(1), &bytes);
+    drop(bytes);
+    world.await_archived_within(Duration::from_secs(240));
+    let status = format!("/proc/{}/status", worker.process().id());
+    let status = std::fs::read_to_string(status).expect("a running process");
+    let peak: u64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
+        .and_then(|size| size.trim().parse().ok())
+        .expect("a size in kB");
+    assert!(peak < 300 << 10, "{peak} kB at the most");
 }
 
 #[test]
