@@ -31,6 +31,15 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
         behind(&mut findings, &what, &standing, &archive);
         files(&mut findings, &what, &standing);
         waiting(&mut findings, &what, &standing, &thresholds);
+        for conflict in status::conflicts(&mut conn, Some(cluster.id)).await? {
+            findings.push(Finding::new(
+                Level::Critical,
+                format!("{what}, {}", conflict.repository),
+                status::OTHER_CONTENT,
+                conflict.error,
+                None,
+            ));
+        }
         for gap in status::gaps(&mut conn, &cluster.prefix).await? {
             if gap.kind != status::GapKind::NotVerified {
                 findings.push(Finding::new(

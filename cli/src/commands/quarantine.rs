@@ -1,11 +1,12 @@
-//! `walferry quarantine`: files that were not archived because something is wrong with them.
+//! `walferry quarantine`: files that were not archived because something is wrong with them,
+//! or with what lies under their key in a cloud.
 
 use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use walferry_catalog::{server, suspects};
+use walferry_catalog::{server, status, suspects};
 use walferry_config::{Archive, Clusters};
 use walferry_spool::Directory;
 
@@ -37,7 +38,11 @@ enum Command {
 #[derive(serde::Serialize)]
 struct Suspect {
     cluster: String,
-    directory: String,
+    /// Where the file lies; null when it is an object.
+    directory: Option<String>,
+    /// Where the object lies; null when it is a file.
+    repository: Option<String>,
+    /// The file's name or the object's key.
     name: String,
     code: String,
     reason: String,
@@ -64,19 +69,31 @@ async fn list(ctx: &Context) -> anyhow::Result<ExitCode> {
     let catalog = ctx.catalog()?;
     let mut conn = catalog.get().await?;
     let now = server::now(&mut conn).await?;
-    let found: Vec<Suspect> = suspects::list(&mut conn, None)
+    let mut found: Vec<Suspect> = suspects::list(&mut conn, None)
         .await?
         .into_iter()
         .map(|row| Suspect {
             critical: standing::is_critical(&row, now, not_yet),
             cluster: row.cluster,
-            directory: row.directory_path,
+            directory: Some(row.directory_path),
+            repository: None,
             name: row.name,
             code: row.reason_code,
             reason: row.reason,
             first_seen: row.first_seen,
         })
         .collect();
+    let conflicts = status::conflicts(&mut conn, None).await?;
+    found.extend(conflicts.into_iter().map(|conflict| Suspect {
+        cluster: conflict.cluster,
+        directory: None,
+        repository: Some(conflict.repository.to_string()),
+        name: conflict.key,
+        code: status::OTHER_CONTENT.to_owned(),
+        reason: conflict.error,
+        critical: true,
+        first_seen: conflict.since,
+    }));
     ctx.output.show(&found, |found| {
         if found.is_empty() {
             return "no suspicious files".to_owned();
@@ -86,7 +103,11 @@ async fn list(ctx: &Context) -> anyhow::Result<ExitCode> {
             .map(|file| {
                 vec![
                     file.name.clone(),
-                    file.directory.clone(),
+                    file.directory
+                        .as_ref()
+                        .or(file.repository.as_ref())
+                        .cloned()
+                        .unwrap_or_default(),
                     if file.critical {
                         "quarantined"
                     } else {
@@ -98,7 +119,7 @@ async fn list(ctx: &Context) -> anyhow::Result<ExitCode> {
                 ]
             })
             .collect();
-        table(&["file", "directory", "state", "since", "reason"], &rows)
+        table(&["file", "where", "state", "since", "reason"], &rows)
     })?;
     Ok(ExitCode::SUCCESS)
 }

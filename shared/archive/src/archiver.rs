@@ -8,7 +8,10 @@ use walferry_proof::{RepositoryName, VerifyMode};
 use walferry_spool::Directory;
 use walferry_store::{Breaker, BreakerState};
 
-use crate::{lanes::Lanes, leases::Leases, owner::OwnerMarks, pool::PackPool, register::Range};
+use crate::{
+    foreign::Foreign, lanes::Lanes, leases::Leases, owner::OwnerMarks, pool::PackPool,
+    register::Range,
+};
 
 /// How a worker archives.
 #[derive(Clone, Debug)]
@@ -96,6 +99,7 @@ pub(crate) struct Inner {
     pub(crate) lanes: Lanes,
     pub(crate) leases: Leases,
     pub(crate) owners: OwnerMarks,
+    pub(crate) foreign: Foreign,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
@@ -138,6 +142,7 @@ impl Archiver {
             lanes,
             leases,
             owners: OwnerMarks::default(),
+            foreign: Foreign::default(),
             observer,
         }));
         (archiver, renewing)

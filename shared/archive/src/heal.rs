@@ -8,9 +8,10 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream, FuturesUnordered},
 };
+use tokio::sync::oneshot;
 use walferry_catalog::claims::{Claim, CopyState};
 use walferry_layout::metadata::ObjectMetadata;
-use walferry_proof::{Expected, ExpectedEtag, ObjectKey, RepositoryName, Sha256, Verified};
+use walferry_proof::{Expected, ExpectedEtag, Md5, ObjectKey, RepositoryName, Sha256, Verified};
 use walferry_store::{At, ObjectStream, ReadRepository as _, Repository, StoreError};
 
 use crate::{
@@ -19,7 +20,8 @@ use crate::{
     owner::Owner,
     pack::Packed,
     pool::PackPool,
-    process::Copied,
+    process::{Copied, chain},
+    stream::ROOM,
     unpack::{self, Contents, UnpackError, Unpacker},
     upload::{CopyError, Upload},
 };
@@ -36,9 +38,23 @@ pub enum SourceError {
     )]
     Missing {
         /// Where.
-        repository: String,
+        repository: RepositoryName,
         /// Which object.
         key: ObjectKey,
+    },
+    /// It is not even as long as what was verified.
+    #[error(
+        "`{key}` in `{repository}` has {found} bytes, {expected} were verified: somebody replaced it, and it was not handed on"
+    )]
+    Replaced {
+        /// Where.
+        repository: RepositoryName,
+        /// Which object.
+        key: ObjectKey,
+        /// What the catalog says.
+        expected: u64,
+        /// What the cloud says.
+        found: u64,
     },
     /// It is not the file that was verified.
     #[error(
@@ -46,7 +62,7 @@ pub enum SourceError {
     )]
     Damaged {
         /// Where.
-        repository: String,
+        repository: RepositoryName,
         /// Which object.
         key: ObjectKey,
         /// What the catalog says.
@@ -54,9 +70,66 @@ pub enum SourceError {
         /// What it unpacks to.
         found: Sha256,
     },
-    /// It does not unpack at all.
-    #[error("read the copy in the other cloud")]
-    Unpack(#[source] UnpackError),
+    /// It could not be read to its end, or does not unpack.
+    #[error("read `{key}` in `{repository}`, the copy to be handed on")]
+    Unpack {
+        /// Where.
+        repository: RepositoryName,
+        /// Which object.
+        key: ObjectKey,
+        /// Why.
+        #[source]
+        source: UnpackError,
+    },
+}
+
+impl SourceError {
+    /// The repository whose verified copy is shown to be none: it was read, and is not the
+    /// file. `None` when it may be well and only could not be read now.
+    #[must_use]
+    pub fn lost(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Missing { repository, .. }
+            | Self::Replaced { repository, .. }
+            | Self::Damaged { repository, .. }
+            | Self::Unpack {
+                repository,
+                source: UnpackError::Damaged(_),
+                ..
+            } => Some(repository),
+            Self::None
+            | Self::Unpack {
+                source: UnpackError::Store(_) | UnpackError::Pool(_),
+                ..
+            } => None,
+        }
+    }
+
+    /// A label out of a bounded set.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "copy-missing",
+            _ if self.lost().is_some() => "copy-damaged",
+            _ => "source",
+        }
+    }
+}
+
+/// What came of healing.
+pub(crate) struct Healed {
+    pub(crate) copied: Copied,
+    /// Copies that no other cloud could give: the local file can, if it is there.
+    pub(crate) unsourced: Vec<(Target, CopyError)>,
+    /// Verified copies that are none, and why.
+    pub(crate) lost: Vec<Lost>,
+}
+
+/// A copy that the catalog calls verified and that is missing or damaged.
+pub(crate) struct Lost {
+    pub(crate) repository: RepositoryName,
+    pub(crate) cause: &'static str,
+    pub(crate) reason: String,
 }
 
 /// Makes every copy that is due out of one that is verified, side by side.
@@ -67,84 +140,220 @@ pub(crate) async fn from_another(
     owner: &Owner,
     key: &ObjectKey,
     due: &[Target],
-) -> Copied {
+) -> Healed {
+    let healing = Healing {
+        archiver,
+        claim,
+        lease,
+        owner,
+        key,
+    };
     let mut copies: FuturesUnordered<_> = due
         .iter()
-        .map(|target| async move {
-            let result = one(archiver, claim, lease, owner, key, target).await;
-            (target.name().clone(), result)
+        .map(|target| {
+            let healing = &healing;
+            async move { (target.clone(), healing.one(target).await) }
         })
         .collect();
-    let mut copied = Copied::nothing();
-    while let Some((name, result)) = copies.next().await {
-        copied.add(archiver, claim, name, result);
+    let mut healed = Healed {
+        copied: Copied::nothing(),
+        unsourced: Vec::new(),
+        lost: Vec::new(),
+    };
+    while let Some((target, (result, lost))) = copies.next().await {
+        for lost in lost {
+            if !healed
+                .lost
+                .iter()
+                .any(|known| known.repository == lost.repository)
+            {
+                healed.lost.push(lost);
+            }
+        }
+        match result {
+            Err(error @ CopyError::Source(_)) => healed.unsourced.push((target, error)),
+            result => {
+                let name = target.name().clone();
+                healed.copied.add(archiver, claim, name, result);
+            }
+        }
     }
-    copied
+    healed
 }
 
-async fn one(
-    archiver: &Archiver,
-    claim: &Claim,
-    lease: &Lease,
-    owner: &Owner,
-    key: &ObjectKey,
-    target: &Target,
-) -> Result<Verified, CopyError> {
-    let expected = claim.sha256.ok_or_else(|| source(SourceError::None))?;
-    // Nothing is read before there is room for it.
-    let size = claim.packed.as_ref().map_or(0, |packed| packed.size);
-    let whole = size.min(archiver.0.settings.whole_limit);
-    let _place = archiver.0.lanes.enter(target.name(), whole).await;
-    let _memory = archiver.0.lanes.reserve(whole).await;
-    let from = claim
-        .copies
-        .iter()
-        .filter(|copy| copy.state == CopyState::Verified)
-        .filter_map(|copy| archiver.target(&copy.repository))
-        .find(|from| from.up())
-        .ok_or_else(|| source(SourceError::None))?;
-    archiver
-        .0
-        .owners
-        .ensure(target.store.as_ref(), &claim.prefix.key_prefix, owner)
-        .await?;
-    let object = from.store.get(key).await?.ok_or_else(|| {
-        source(SourceError::Missing {
-            repository: from.name().to_string(),
-            key: key.clone(),
-        })
-    })?;
-    let metadata = ObjectMetadata::from_map(&object.facts.metadata)
-        .map_err(|error| CopyError::Source(Box::new(error)))?;
-    let upload = Upload {
-        pool: &archiver.0.pool,
-        lease,
-        key,
-        metadata: &metadata,
-        mode: archiver.0.settings.verify,
-    };
-    let copy = Copy {
-        pool: &archiver.0.pool,
-        from: from.name().to_string(),
-        key,
-        expected,
-    };
-    if object.facts.size > archiver.0.settings.whole_limit {
-        copy.streamed(&upload, target.store.as_ref(), object).await
-    } else {
-        copy.whole(
-            &upload,
-            target.store.as_ref(),
-            object,
-            archiver.0.settings.whole_limit,
-        )
-        .await
+/// The facts of one claim.
+struct Healing<'a> {
+    archiver: &'a Archiver,
+    claim: &'a Claim,
+    lease: &'a Lease,
+    owner: &'a Owner,
+    key: &'a ObjectKey,
+}
+
+impl Healing<'_> {
+    /// One copy, from the first repository that really holds it, and which do not.
+    async fn one(&self, target: &Target) -> (Result<Verified, CopyError>, Vec<Lost>) {
+        let whole_limit = self.archiver.0.settings.whole_limit;
+        let sources: Vec<(&Target, u64)> = self
+            .claim
+            .copies
+            .iter()
+            .filter(|copy| copy.state == CopyState::Verified)
+            .filter_map(|copy| {
+                let from = self.archiver.target(&copy.repository)?;
+                Some((from, copy.stored_size.unwrap_or(whole_limit)))
+            })
+            .filter(|(from, _)| from.up())
+            .collect();
+        // Nothing is read before there is room for it.
+        let room = sources
+            .iter()
+            .map(|(_, size)| if *size > whole_limit { ROOM } else { *size })
+            .max()
+            .unwrap_or(0);
+        let _place = self.archiver.0.lanes.enter(target.name(), room).await;
+        let _memory = self.archiver.0.lanes.reserve(room).await;
+        let mut lost = Vec::new();
+        match self.adopted(target).await {
+            Ok(Some(verified)) => return (Ok(verified), lost),
+            Ok(None) => {}
+            Err(error) => return (Err(error), lost),
+        }
+        let mut outcome = Err(source(SourceError::None));
+        for (from, size) in sources {
+            outcome = self.from(from, size, target).await;
+            let Err(CopyError::Source(error)) = &outcome else {
+                break;
+            };
+            if let Some(repository) = error.lost() {
+                tracing::error!(
+                    segment.name = %self.claim.file,
+                    repository.name = %repository,
+                    error = error.as_ref() as &dyn std::error::Error,
+                    "a copy that was verified is missing or damaged"
+                );
+                lost.push(Lost {
+                    repository: repository.clone(),
+                    cause: error.cause(),
+                    reason: chain(error.as_ref()),
+                });
+            }
+        }
+        (outcome, lost)
+    }
+
+    /// What lies under the key already is never overwritten, and multipart uploads cannot be
+    /// conditional everywhere: look first. Between the look and the last part only this
+    /// claim writes, and only this content.
+    async fn adopted(&self, target: &Target) -> Result<Option<Verified>, CopyError> {
+        let store = target.store.as_ref();
+        self.archiver
+            .0
+            .owners
+            .ensure(store, &self.claim.prefix.key_prefix, self.owner)
+            .await?;
+        if store.head(self.key).await?.is_none() {
+            return Ok(None);
+        }
+        let (sha256, plain_size) = self.content()?;
+        let (stored_size, stored_md5) = self
+            .claim
+            .packed
+            .map_or((0, Md5::from_bytes([0; 16])), |packed| {
+                (packed.size, packed.md5)
+            });
+        let expected = Expected {
+            sha256,
+            plain_size,
+            stored_size,
+            stored_md5,
+            etag: ExpectedEtag::Single(stored_md5),
+        };
+        let metadata = self.metadata(sha256, plain_size, chrono::Utc::now());
+        let verified = self.upload(&metadata).adopt(store, &expected).await?;
+        Ok(Some(verified))
+    }
+
+    async fn from(&self, from: &Target, size: u64, target: &Target) -> Result<Verified, CopyError> {
+        let (expected, plain_size) = self.content()?;
+        let copy = Copy {
+            pool: &self.archiver.0.pool,
+            from: from.name(),
+            key: self.key,
+            expected,
+        };
+        let object = match from.store.get(self.key).await {
+            Ok(Some(object)) => object,
+            Ok(None) => {
+                return Err(source(SourceError::Missing {
+                    repository: from.name().clone(),
+                    key: self.key.clone(),
+                }));
+            }
+            Err(error) => return Err(source(copy.unreadable(UnpackError::Store(error)))),
+        };
+        if object.facts.size != size {
+            return Err(source(SourceError::Replaced {
+                repository: from.name().clone(),
+                key: self.key.clone(),
+                expected: size,
+                found: object.facts.size,
+            }));
+        }
+        // An object of the old system says nothing about itself; its copy does.
+        let metadata = ObjectMetadata::from_map(&object.facts.metadata)
+            .unwrap_or_else(|_| self.metadata(expected, plain_size, object.facts.last_modified));
+        let upload = self.upload(&metadata);
+        let limit = self.archiver.0.settings.whole_limit;
+        if size > limit {
+            copy.streamed(&upload, target.store.as_ref(), object).await
+        } else {
+            copy.whole(&upload, target.store.as_ref(), object, limit)
+                .await
+        }
+    }
+
+    fn content(&self) -> Result<(Sha256, u64), CopyError> {
+        self.claim
+            .sha256
+            .zip(self.claim.size)
+            .ok_or_else(|| source(SourceError::None))
+    }
+
+    /// What the catalog knows of an object that was not made by us.
+    fn metadata(
+        &self,
+        sha256: Sha256,
+        size: u64,
+        last_modified: chrono::DateTime<chrono::Utc>,
+    ) -> ObjectMetadata {
+        let encoder = self.claim.encoder.as_ref();
+        ObjectMetadata {
+            sha256,
+            size,
+            cluster: self.owner.cluster.clone(),
+            system_id: self.owner.system_id,
+            encoder: encoder.map_or("unknown".to_owned(), |encoder| encoder.name.clone()),
+            level: encoder.map_or(0, |encoder| encoder.level),
+            mtime: self.claim.mtime.unwrap_or(last_modified),
+        }
+    }
+
+    fn upload<'s>(&'s self, metadata: &'s ObjectMetadata) -> Upload<'s> {
+        Upload {
+            pool: &self.archiver.0.pool,
+            foreign: &self.archiver.0.foreign,
+            lease: self.lease,
+            key: self.key,
+            metadata,
+            mode: self.archiver.0.settings.verify,
+        }
     }
 }
 
 struct Copy<'a> {
     pool: &'a PackPool,
-    from: String,
+    from: &'a RepositoryName,
     key: &'a ObjectKey,
     expected: Sha256,
 }
@@ -159,11 +368,11 @@ impl Copy<'_> {
     ) -> Result<Verified, CopyError> {
         let body = unpack::collect(object.body, limit)
             .await
-            .map_err(|error| source(SourceError::Unpack(error)))?;
+            .map_err(|error| source(self.unreadable(error)))?;
         let contents = unpack::contents(self.pool, stream::iter([Ok(body.clone())]))
             .await
-            .map_err(|error| source(SourceError::Unpack(error)))?;
-        self.check(&contents)?;
+            .map_err(|error| source(self.unreadable(error)))?;
+        self.check(&contents).map_err(source)?;
         let packed = Packed {
             body,
             md5: contents.stored_md5,
@@ -181,97 +390,116 @@ impl Copy<'_> {
         object: ObjectStream,
     ) -> Result<Verified, CopyError> {
         upload.lease.check().await?;
-        let (done, contents) = tokio::sync::oneshot::channel();
-        let checked = self.checked(to.name(), object.body, done);
-        let etag = to
-            .put_parts(self.key, checked, &upload.metadata.to_map())
-            .await?;
-        let contents = contents
-            .await
-            .map_err(|_| source(SourceError::None))?
-            .map_err(source)?;
+        let (tell, told) = oneshot::channel();
+        let checking = Checking {
+            copy: self,
+            to: to.name(),
+            body: object.body,
+            unpacker: Some(Unpacker::new()),
+            held: None,
+            tell: Some(tell),
+        };
+        let parts = stream::unfold(checking, Checking::next).boxed();
+        let put = to
+            .put_parts(self.key, parts, &upload.metadata.to_map())
+            .await;
+        // What was wrong with the source says more than that the upload was abandoned for
+        // it. Nothing is told when the upload failed on its own.
+        let contents = told.await.ok().transpose().map_err(source)?;
+        let etag = put?;
+        let contents = contents.ok_or_else(|| source(SourceError::None))?;
         upload
             .prove(to, &expected(&contents, ExpectedEtag::Multipart { etag }))
             .await
     }
 
-    /// Passes `body` on and holds back its last chunk until the hash of all is known.
-    fn checked<'s>(
-        &'s self,
-        to: &'s RepositoryName,
-        body: BoxStream<'static, Result<Bytes, StoreError>>,
-        done: tokio::sync::oneshot::Sender<Result<Contents, SourceError>>,
-    ) -> BoxStream<'s, Result<Bytes, StoreError>> {
-        let state = (body, Some(Unpacker::new()), None::<Bytes>, Some(done));
-        stream::unfold(
-            state,
-            move |(mut body, mut unpacker, mut held, mut done)| async move {
-                loop {
-                    match body.next().await {
-                        Some(Ok(chunk)) => {
-                            let taken = unpacker.take()?;
-                            let feed = chunk.clone();
-                            match self.pool.run(move |_| taken.feed(&feed)).await {
-                                Ok(Ok(next)) => unpacker = Some(next),
-                                _ => {
-                                    return Some((
-                                        Err(self.abandon(to, "it does not unpack")),
-                                        (body, None, None, None),
-                                    ));
-                                }
-                            }
-                            if let Some(out) = held.replace(chunk) {
-                                return Some((Ok(out), (body, unpacker, held, done)));
-                            }
-                        }
-                        Some(Err(error)) => return Some((Err(error), (body, None, None, None))),
-                        None => {
-                            let last = held.take()?;
-                            let contents = unpacker.take()?.finish();
-                            let right = contents
-                                .as_ref()
-                                .is_ok_and(|found| found.plain_sha256 == self.expected);
-                            let Ok(contents) = contents else {
-                                return Some((
-                                    Err(self.abandon(to, "it does not unpack")),
-                                    (body, None, None, None),
-                                ));
-                            };
-                            if !right {
-                                return Some((
-                                    Err(self.abandon(to, "it unpacks to another content")),
-                                    (body, None, None, None),
-                                ));
-                            }
-                            if let Some(done) = done.take() {
-                                let _ = done.send(Ok(contents));
-                            }
-                            return Some((Ok(last), (body, None, None, None)));
-                        }
-                    }
-                }
-            },
-        )
-        .boxed()
-    }
-
-    fn abandon(&self, to: &RepositoryName, reason: &str) -> StoreError {
-        StoreError::Upload {
-            at: At::new(to, "put", Some(self.key)),
-            source: format!("the copy in `{}` is damaged: {reason}", self.from).into(),
-        }
-    }
-
-    fn check(&self, contents: &Contents) -> Result<(), CopyError> {
+    fn check(&self, contents: &Contents) -> Result<(), SourceError> {
         if contents.plain_sha256 == self.expected {
             return Ok(());
         }
-        Err(source(SourceError::Damaged {
+        Err(SourceError::Damaged {
             repository: self.from.clone(),
             key: self.key.clone(),
             expected: self.expected,
             found: contents.plain_sha256,
-        }))
+        })
+    }
+
+    fn unreadable(&self, error: UnpackError) -> SourceError {
+        SourceError::Unpack {
+            repository: self.from.clone(),
+            key: self.key.clone(),
+            source: error,
+        }
+    }
+}
+
+/// An object on its way from one cloud to another. Passes its chunks on, and holds back the
+/// last one until the hash of all is known.
+struct Checking<'a> {
+    copy: &'a Copy<'a>,
+    to: &'a RepositoryName,
+    body: BoxStream<'static, Result<Bytes, StoreError>>,
+    unpacker: Option<Unpacker>,
+    held: Option<Bytes>,
+    /// Gone once it was told how the object ended.
+    tell: Option<oneshot::Sender<Result<Contents, SourceError>>>,
+}
+
+impl Checking<'_> {
+    async fn next(mut self) -> Option<(Result<Bytes, StoreError>, Self)> {
+        self.tell.as_ref()?;
+        loop {
+            let out = match self.body.next().await {
+                Some(Ok(chunk)) => self.feed(chunk).await,
+                Some(Err(error)) => Err(self.copy.unreadable(UnpackError::Store(error))),
+                None => self.end().await.map(Some),
+            };
+            match out {
+                Ok(Some(out)) => return Some((Ok(out), self)),
+                Ok(None) => {}
+                Err(error) => {
+                    let abandoned = StoreError::Upload {
+                        at: At::new(self.to, "put", Some(self.copy.key)),
+                        source: "the copy to be handed on could not be used".into(),
+                    };
+                    self.tell(Err(error));
+                    return Some((Err(abandoned), self));
+                }
+            }
+        }
+    }
+
+    /// Takes one chunk and gives the one before.
+    async fn feed(&mut self, chunk: Bytes) -> Result<Option<Bytes>, SourceError> {
+        let unpacker = self.unpacker.take().unwrap_or_default();
+        let feed = chunk.clone();
+        let fed = self.copy.pool.run(move |_| unpacker.feed(&feed)).await;
+        let fed = fed
+            .map_err(UnpackError::Pool)
+            .and_then(|fed| fed.map_err(UnpackError::Damaged));
+        self.unpacker = Some(fed.map_err(|error| self.copy.unreadable(error))?);
+        Ok(self.held.replace(chunk))
+    }
+
+    /// The last chunk, if all of them are the file.
+    async fn end(&mut self) -> Result<Bytes, SourceError> {
+        let unpacker = self.unpacker.take().unwrap_or_default();
+        let finished = self.copy.pool.run(move |_| unpacker.finish()).await;
+        let contents = finished
+            .map_err(UnpackError::Pool)
+            .and_then(|contents| contents.map_err(UnpackError::Damaged))
+            .map_err(|error| self.copy.unreadable(error))?;
+        self.copy.check(&contents)?;
+        self.tell(Ok(contents));
+        Ok(self.held.take().unwrap_or_default())
+    }
+
+    fn tell(&mut self, outcome: Result<Contents, SourceError>) {
+        if let Some(tell) = self.tell.take() {
+            // Nobody listens any more when the healing was cancelled.
+            let _ = tell.send(outcome);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod archiver;
 pub mod cycle;
+pub mod foreign;
 pub mod heal;
 pub mod import;
 pub mod lanes;

@@ -191,14 +191,7 @@ pub(crate) async fn pack(
                 .file
                 .read_whole(&mut scratch.plain)
                 .map_err(LocalError::Read)?;
-            let mut hasher = Hasher::new();
-            for piece in scratch.plain.chunks(PIECE) {
-                if cancel.is_cancelled() {
-                    return Err(LocalError::Cancelled);
-                }
-                hasher.update(piece);
-            }
-            let (sha256, plain_size) = hasher.finish();
+            let (sha256, plain_size) = hash_whole(&scratch.plain, &cancel)?;
             let knowledge = match inspected.content {
                 Content::History(history) => Knowledge::History(history, scratch.plain.clone()),
                 Content::Label(label) => Knowledge::Label(label),
@@ -216,6 +209,18 @@ pub(crate) async fn pack(
             })
         })
         .await?
+}
+
+/// Hashes what was read; a claim that was lost is noticed between pieces.
+fn hash_whole(plain: &[u8], cancel: &CancellationToken) -> Result<(Sha256, u64), LocalError> {
+    let mut hasher = Hasher::new();
+    for piece in plain.chunks(PIECE) {
+        if cancel.is_cancelled() {
+            return Err(LocalError::Cancelled);
+        }
+        hasher.update(piece);
+    }
+    Ok(hasher.finish())
 }
 
 /// Reads, checks and hashes a file of any size.
@@ -345,4 +350,23 @@ async fn delete(archived: &Archived, lease: &Lease, here: &Here) -> Result<bool,
             false
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_was_lost_is_hashed_no_further() {
+        let cancel = CancellationToken::new();
+        let plain = vec![7; 3 * PIECE + 1];
+        let (sha256, size) = hash_whole(&plain, &cancel).expect("nobody cancelled");
+        assert_eq!(sha256, walferry_proof::sha256(&plain));
+        assert_eq!(size, plain.len() as u64);
+        cancel.cancel();
+        assert!(matches!(
+            hash_whole(&plain, &cancel),
+            Err(LocalError::Cancelled)
+        ));
+    }
 }

@@ -134,6 +134,37 @@ mod tests {
         assert_eq!(plain, scratch.plain);
     }
 
+    /// Rows of a table with numbers that do not repeat.
+    fn rows() -> Vec<u8> {
+        let mut state = 1_u32;
+        (0..20_000)
+            .flat_map(|row| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                format!("heap/UPDATE rel 1663/16384 blk {row:06} balance {state:010} ").into_bytes()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_higher_level_packs_smaller_whatever_the_encoder() {
+        let plain = rows();
+        let whole = |level| {
+            let mut scratch = Scratch {
+                plain: plain.clone(),
+                ..Scratch::default()
+            };
+            let packed = pack_whole(&mut scratch, level).expect("it packs");
+            packed.body.len()
+        };
+        let streamed = |level| {
+            let mut encoder = stream_encoder(Vec::new(), level);
+            encoder.write_all(&plain).expect("memory takes it");
+            encoder.finish().expect("memory takes it").len()
+        };
+        assert!(whole(1) > whole(6) && whole(6) > whole(9));
+        assert!(streamed(1) > streamed(6) && streamed(6) > streamed(9));
+    }
+
     #[test]
     fn the_streaming_encoder_writes_neither_name_nor_time() {
         let mut encoder = stream_encoder(Vec::new(), 9);

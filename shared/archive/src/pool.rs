@@ -107,6 +107,40 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn so_many_tasks_run_at_once_as_there_are_threads_and_none_on_the_runtime() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        const THREADS: usize = 2;
+        let pool = PackPool::start(THREADS).expect("threads can be started");
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        // The first tasks meet here: with one thread they never would.
+        let meeting = Arc::new(std::sync::Barrier::new(THREADS));
+        let tasks = (0..4 * THREADS).map(|task| {
+            let (pool, running) = (pool.clone(), Arc::clone(&running));
+            let (most, meeting) = (Arc::clone(&most), Arc::clone(&meeting));
+            async move {
+                pool.run(move |_| {
+                    let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                    most.fetch_max(now, Ordering::SeqCst);
+                    if task < THREADS {
+                        meeting.wait();
+                    }
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    std::thread::current().name().map(str::to_owned)
+                })
+                .await
+                .expect("no task panicked")
+            }
+        });
+        let names = futures::future::join_all(tasks).await;
+        assert_eq!(most.load(Ordering::SeqCst), THREADS);
+        for name in names {
+            let name = name.expect("packing threads have names");
+            assert!(["pack-0", "pack-1"].contains(&name.as_str()), "{name}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_panic_in_a_task_does_not_cost_the_thread() {
         let pool = PackPool::start(1).expect("threads can be started");
         assert!(pool.run(|_| panic!("on purpose")).await.is_err());

@@ -11,6 +11,7 @@ use walferry_catalog::{
 };
 use walferry_layout::{metadata::ObjectMetadata, object_key};
 use walferry_proof::{Expected, ExpectedEtag, ObjectKey, RepositoryName, Verified};
+use walferry_spool::MAX_WHOLE;
 
 use crate::{
     archiver::{Archiver, Served, Target},
@@ -88,7 +89,7 @@ impl Archiver {
         lease: &Lease,
         admission: Admission,
     ) -> Result<Ended, ProcessError> {
-        let due = self.due(claim);
+        let mut due = self.due(claim);
         let here = local::served(cluster, claim);
         if due.is_empty() {
             return self.compare_again(cluster, claim, lease, &here).await;
@@ -107,20 +108,91 @@ impl Archiver {
             return self.release(claim, lease, how).await;
         };
         let key = object_key(&claim.prefix.key_prefix, &claim.file);
+        let mut copied = self.still_in_the_way(claim, &key, &mut due).await;
+        let (mut unsourced, mut lost) = (Vec::new(), Vec::new());
         // The compressed copy in the other cloud saves reading and packing again.
-        if healable {
-            let copied = heal::from_another(self, claim, lease, &owner, &key, &due).await;
-            return self.complete(cluster, claim, lease, copied, &here).await;
+        if healable && !due.is_empty() {
+            let healed = heal::from_another(self, claim, lease, &owner, &key, &due).await;
+            copied.join(healed.copied);
+            (unsourced, lost) = (healed.unsourced, healed.lost);
+            due = unsourced.iter().map(|(target, _)| target.clone()).collect();
         }
         match here.first() {
-            Some(file) => {
-                let copied = self
+            Some(file) if !due.is_empty() => {
+                let local = self
                     .archive_local(cluster, claim, lease, admission, &owner, &key, &due, file)
-                    .await?;
-                self.complete(cluster, claim, lease, copied, &here).await
+                    .await;
+                match local {
+                    Ok(Some(local)) => {
+                        copied.join(local);
+                        unsourced.clear();
+                    }
+                    Ok(None) => return Ok(Ended::Released),
+                    // What the clouds said is worth recording all the same.
+                    Err(ProcessError::Local(error)) if !unsourced.is_empty() => tracing::warn!(
+                        segment.name = %claim.file,
+                        error = &error as &dyn std::error::Error,
+                        "the local file could not replace the copy in the other cloud"
+                    ),
+                    Err(error) => return Err(error),
+                }
             }
-            None => self.release(claim, lease, ReleaseAs::Nothing).await,
+            None if !healable && copied.failures.is_empty() => {
+                return self.release(claim, lease, ReleaseAs::Nothing).await;
+            }
+            _ => {}
         }
+        for (target, error) in unsourced {
+            copied.add(self, claim, target.name().clone(), Err(error));
+        }
+        self.withdraw(claim, &copied, lost).await?;
+        self.complete(cluster, claim, lease, copied, &here).await
+    }
+
+    /// Takes those repositories out of `due` where another content was found before and
+    /// still lies under the key.
+    async fn still_in_the_way(
+        &self,
+        claim: &Claim,
+        key: &ObjectKey,
+        due: &mut Vec<Target>,
+    ) -> Copied {
+        let mut copied = Copied::nothing();
+        let mut free = Vec::new();
+        for target in due.drain(..) {
+            match self.0.foreign.out_of_the_way(&target, key).await {
+                Ok(()) => free.push(target),
+                // Told loudly when it was found.
+                Err(error) => copied.fail(self, claim, target.name().clone(), &error),
+            }
+        }
+        *due = free;
+        copied
+    }
+
+    /// Copies that are none are due again, once the content is verified elsewhere: before
+    /// that, what is left of them may be all there is.
+    async fn withdraw(
+        &self,
+        claim: &Claim,
+        copied: &Copied,
+        lost: Vec<heal::Lost>,
+    ) -> Result<(), CatalogError> {
+        if copied.verified.is_empty() || lost.is_empty() {
+            return Ok(());
+        }
+        let mut conn = self.0.catalog.get().await?;
+        for lost in lost {
+            completion::withdraw(
+                &mut conn,
+                claim.token,
+                &lost.repository,
+                lost.cause,
+                &lost.reason,
+            )
+            .await?;
+        }
+        Ok(())
     }
 
     async fn release(
@@ -145,6 +217,8 @@ impl Archiver {
             .collect()
     }
 
+    /// Makes the copies of `due` from the local file; `None` when it holds other content than
+    /// what is registered, and the claim has ended.
     #[expect(
         clippy::too_many_arguments,
         reason = "the facts of one claim, gathered by `run`"
@@ -159,9 +233,9 @@ impl Archiver {
         key: &ObjectKey,
         due: &[Target],
         file: &local::Here,
-    ) -> Result<Copied, ProcessError> {
+    ) -> Result<Option<Copied>, ProcessError> {
         let encoder = self.encoder(claim, file.stat.size).await?;
-        if encoder.0 == Encoder::ZlibRs {
+        if encoder.0 == Encoder::ZlibRs || file.stat.size > MAX_WHOLE {
             let streamed = Streamed {
                 archiver: self,
                 cluster,
@@ -171,8 +245,7 @@ impl Archiver {
                 key,
                 level: encoder.1,
             };
-            // Its admission bounds how many are streamed at once: each holds a few pieces
-            // for each repository, whatever the file's size.
+            // It holds a few pieces for each repository, whatever the file's size.
             let copied = streamed.archive(due, file).await;
             drop(admission);
             return copied;
@@ -201,13 +274,14 @@ impl Archiver {
         drop(conn);
         if let Err(error @ CatalogError::Conflict { .. }) = recorded {
             self.quarantine_local(claim, lease, file, &error).await?;
-            return Ok(Copied::nothing());
+            return Ok(None);
         }
         recorded?;
         local::record_knowledge(self, claim, &packed).await?;
         let metadata = metadata(cluster, owner, claim, &packed, encoder);
         let upload = Upload {
             pool: &self.0.pool,
+            foreign: &self.0.foreign,
             lease,
             key,
             metadata: &metadata,
@@ -232,7 +306,7 @@ impl Archiver {
             )
             .await;
         copied.hashed = Some(file.clone());
-        Ok(copied)
+        Ok(Some(copied))
     }
 
     /// Sends one packed file to every repository it is due in, each on its own.
@@ -558,40 +632,54 @@ impl Copied {
         name: RepositoryName,
         result: Result<Verified, CopyError>,
     ) {
-        let settings = &archiver.0.settings;
-        match result {
+        let error = match result {
             Ok(verified) => {
                 archiver.0.observer.copy(&name, true);
                 self.verified.push(verified);
+                return;
             }
-            Err(error) => {
-                let attempts = claim
-                    .copies
-                    .iter()
-                    .find(|copy| copy.repository == name)
-                    .map_or(0, |copy| copy.attempts);
-                if !matches!(error, CopyError::NoRoom { .. }) {
-                    archiver.0.observer.copy(&name, false);
-                    if error.critical() {
-                        tracing::error!(segment.name = %claim.file, repository.name = %name,
-                            error = &error as &dyn std::error::Error, "the copy needs a person");
-                    } else {
-                        tracing::warn!(segment.name = %claim.file, repository.name = %name,
-                            error = &error as &dyn std::error::Error, "the copy was not made; it stays due");
-                    }
-                }
-                self.failures.push(CopyFailure {
-                    repository: name,
-                    error: chain(&error),
-                    cause: error.cause().to_owned(),
-                    retry_after: error.retry_after(
-                        attempts,
-                        settings.retry_base,
-                        settings.retry_max,
-                    ),
-                });
+            Err(error) => error,
+        };
+        if !matches!(error, CopyError::NoRoom { .. }) {
+            archiver.0.observer.copy(&name, false);
+            if error.critical() {
+                tracing::error!(segment.name = %claim.file, repository.name = %name,
+                    error = &error as &dyn std::error::Error, "the copy needs a person");
+            } else {
+                tracing::warn!(segment.name = %claim.file, repository.name = %name,
+                    error = &error as &dyn std::error::Error, "the copy was not made; it stays due");
             }
         }
+        self.fail(archiver, claim, name, &error);
+    }
+
+    /// Notes that the copy in `name` is still due.
+    fn fail(
+        &mut self,
+        archiver: &Archiver,
+        claim: &Claim,
+        name: RepositoryName,
+        error: &CopyError,
+    ) {
+        let settings = &archiver.0.settings;
+        let attempts = claim
+            .copies
+            .iter()
+            .find(|copy| copy.repository == name)
+            .map_or(0, |copy| copy.attempts);
+        self.failures.push(CopyFailure {
+            repository: name,
+            error: chain(error),
+            cause: error.cause().to_owned(),
+            retry_after: error.retry_after(attempts, settings.retry_base, settings.retry_max),
+        });
+    }
+
+    /// Both together.
+    fn join(&mut self, other: Self) {
+        self.verified.extend(other.verified);
+        self.failures.extend(other.failures);
+        self.hashed = other.hashed.or(self.hashed.take());
     }
 }
 

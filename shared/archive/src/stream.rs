@@ -38,6 +38,9 @@ const PIECE: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pieces that wait in front of one repository.
 const AHEAD: usize = 4;
+/// Memory that streaming holds for one repository at most: the pieces that wait, two parts
+/// of 8 MiB on the wire and a third that is being filled.
+pub(crate) const ROOM: u64 = 28 << 20;
 
 type Gzip = flate2::write::GzEncoder<Vec<u8>>;
 
@@ -52,12 +55,13 @@ pub(crate) struct Streamed<'a> {
 }
 
 impl Streamed<'_> {
-    /// Archives `here` into every repository of `due`.
+    /// Archives `here` into every repository of `due`; `None` when it holds other content
+    /// than what is registered, and the claim has ended.
     pub(crate) async fn archive(
         &self,
         due: &[Target],
         here: &Here,
-    ) -> Result<Copied, ProcessError> {
+    ) -> Result<Option<Copied>, ProcessError> {
         let sha256 = local::hash(self.archiver, self.claim, here, self.lease.cancelled()).await?;
         let mut conn = self.archiver.0.catalog.get().await?;
         let recorded =
@@ -67,9 +71,10 @@ impl Streamed<'_> {
             self.archiver
                 .quarantine_local(self.claim, self.lease, here, &error)
                 .await?;
-            return Ok(Copied::nothing());
+            return Ok(None);
         }
         recorded?;
+        let _memory = self.archiver.0.lanes.reserve(ROOM * due.len() as u64).await;
         let metadata = ObjectMetadata {
             sha256,
             size: here.stat.size,
@@ -81,6 +86,7 @@ impl Streamed<'_> {
         };
         let upload = Upload {
             pool: &self.archiver.0.pool,
+            foreign: &self.archiver.0.foreign,
             lease: self.lease,
             key: self.key,
             metadata: &metadata,
@@ -91,15 +97,23 @@ impl Streamed<'_> {
         let (told, facts) = tokio::sync::watch::channel(None);
         for target in due {
             let (sender, receiver) = mpsc::channel(AHEAD);
+            let out_of_patience = CancellationToken::new();
             senders.push(Feed {
                 sender,
                 patience: PATIENCE,
+                out_of_patience: out_of_patience.clone(),
             });
             let (upload, facts) = (&upload, facts.clone());
             uploads.push(async move {
-                let result = self
-                    .one(target, upload, receiver, facts, sha256, here.stat.size)
-                    .await;
+                let one = self.one(target, upload, receiver, facts, sha256, here.stat.size);
+                // Parts that stand still see no end of their source.
+                let result = tokio::select! {
+                    biased;
+                    result = one => result,
+                    () = out_of_patience.cancelled() => Err(CopyError::NoRoom {
+                        repository: target.name().clone(),
+                    }),
+                };
                 (target.name().clone(), result)
             });
         }
@@ -113,7 +127,7 @@ impl Streamed<'_> {
         let (fed, ()) = tokio::join!(feeding, collecting);
         fed?;
         copied.hashed = Some(here.clone());
-        Ok(copied)
+        Ok(Some(copied))
     }
 
     async fn one(
@@ -246,25 +260,31 @@ struct Feed {
     sender: mpsc::Sender<Bytes>,
     /// How long the others still wait for it.
     patience: Duration,
+    /// They wait no more.
+    out_of_patience: CancellationToken,
 }
 
 /// Gives `piece` to each; drops those whose upload has ended or whose patience has.
 async fn hand_on(feeds: Vec<Feed>, piece: &Bytes) -> Vec<Feed> {
     let (first_has_it, since) = (&CancellationToken::new(), &OnceLock::new());
     let sends = feeds.into_iter().map(|feed| async move {
-        let Feed { sender, patience } = feed;
         tokio::select! {
             biased;
-            sent = sender.send(piece.clone()) => sent.ok()?,
+            sent = feed.sender.send(piece.clone()) => sent.ok()?,
             () = async {
                 first_has_it.cancelled().await;
-                tokio::time::sleep(patience).await;
-            } => return None,
+                tokio::time::sleep(feed.patience).await;
+            } => {
+                feed.out_of_patience.cancel();
+                return None;
+            }
         }
         let waited = since.get_or_init(Instant::now).elapsed();
         first_has_it.cancel();
-        let patience = patience.saturating_sub(waited);
-        Some(Feed { sender, patience })
+        Some(Feed {
+            patience: feed.patience.saturating_sub(waited),
+            ..feed
+        })
     });
     futures::future::join_all(sends)
         .await

@@ -6,13 +6,16 @@
 
 use std::time::Duration;
 
+use walferry_catalog::status::OTHER_CONTENT;
 use walferry_layout::metadata::ObjectMetadata;
 use walferry_proof::{
     Evidence, Expected, Mismatch, ObjectKey, Reported, RepositoryName, Sha256, Verified, VerifyMode,
 };
-use walferry_store::{ObjectFacts, PutNew, Repository, Retry, StoreError};
+use walferry_store::{ObjectFacts, ObjectStream, PutNew, Repository, Retry, StoreError};
 
 use crate::{
+    foreign::Foreign,
+    heal::SourceError,
     leases::{Lease, LeaseLost},
     owner::OwnerError,
     pack::Packed,
@@ -66,9 +69,9 @@ pub enum CopyError {
     /// The claim is no longer ours.
     #[error(transparent)]
     Lease(#[from] LeaseLost),
-    /// The file changed, vanished or could not be read or packed while it was on its way.
-    #[error("read and pack the file")]
-    Source(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No other cloud could give the object.
+    #[error("copy the object from another cloud")]
+    Source(#[source] Box<SourceError>),
     /// The lane was full when the other repositories were done.
     #[error("`{repository}` cannot keep up; this copy is made later")]
     NoRoom {
@@ -88,7 +91,7 @@ impl CopyError {
             Self::Owner(OwnerError::Unmarked { .. }) => "not-imported",
             Self::Owner(OwnerError::Unreadable { .. }) => "owner-mark",
             Self::Mismatch(_) => "mismatch",
-            Self::Conflict { .. } => "conflict",
+            Self::Conflict { .. } => OTHER_CONTENT,
             Self::ReadBack {
                 source: UnpackError::Store(error),
                 ..
@@ -96,7 +99,7 @@ impl CopyError {
             Self::ReadBack { .. } => "damaged",
             Self::Vanished { .. } => "vanished",
             Self::Lease(_) => "lost-claim",
-            Self::Source(_) => "source",
+            Self::Source(error) => error.cause(),
             Self::NoRoom { .. } => "no-room",
         }
     }
@@ -108,11 +111,8 @@ impl CopyError {
             Self::Conflict { .. } | Self::Mismatch(_) => true,
             Self::Owner(error) => !matches!(error, OwnerError::Store { .. }),
             Self::ReadBack { source, .. } => matches!(source, UnpackError::Damaged(_)),
-            Self::Store(_)
-            | Self::Vanished { .. }
-            | Self::Lease(_)
-            | Self::Source(_)
-            | Self::NoRoom { .. } => false,
+            Self::Source(error) => error.lost().is_some(),
+            Self::Store(_) | Self::Vanished { .. } | Self::Lease(_) | Self::NoRoom { .. } => false,
         }
     }
 
@@ -141,6 +141,8 @@ pub fn backoff(failures: u32, base: Duration, max: Duration) -> Duration {
 pub struct Upload<'a> {
     /// Where hashing and unpacking happen.
     pub pool: &'a PackPool,
+    /// Told of an object of other content.
+    pub foreign: &'a Foreign,
     /// The claim's lease: asked before the PUT.
     pub lease: &'a Lease,
     /// The object's key.
@@ -212,18 +214,22 @@ impl Upload<'_> {
                 return Ok(verified);
             }
         }
-        let reported = match self.read_back(repository).await {
-            Ok(reported) => reported,
+        let object = self.get(repository).await?;
+        let facts = object.facts.clone();
+        let reason = match self.unpacked(repository, object).await {
+            Ok(reported) => match Verified::adopt(expected.sha256, expected.plain_size, reported) {
+                Ok(verified) => return Ok(verified),
+                Err(mismatch) => mismatch.to_string(),
+            },
             Err(CopyError::ReadBack {
                 source: UnpackError::Damaged(reason),
                 ..
-            }) => {
-                return Err(self.conflict(repository, format!("it does not unpack ({reason})")));
-            }
+            }) => format!("it does not unpack ({reason})"),
             Err(error) => return Err(error),
         };
-        Verified::adopt(expected.sha256, expected.plain_size, reported)
-            .map_err(|mismatch| self.conflict(repository, mismatch.to_string()))
+        self.foreign
+            .remember(repository.name(), self.key, facts, &reason);
+        Err(self.conflict(repository, reason))
     }
 
     fn conflict(&self, repository: &dyn Repository, reason: String) -> CopyError {
@@ -269,13 +275,25 @@ impl Upload<'_> {
     }
 
     async fn read_back(&self, repository: &dyn Repository) -> Result<Reported, CopyError> {
-        let object = repository
+        let object = self.get(repository).await?;
+        self.unpacked(repository, object).await
+    }
+
+    async fn get(&self, repository: &dyn Repository) -> Result<ObjectStream, CopyError> {
+        repository
             .get(self.key)
             .await?
             .ok_or_else(|| CopyError::Vanished {
                 repository: repository.name().clone(),
                 key: self.key.clone(),
-            })?;
+            })
+    }
+
+    async fn unpacked(
+        &self,
+        repository: &dyn Repository,
+        object: ObjectStream,
+    ) -> Result<Reported, CopyError> {
         let contents = unpack::contents(self.pool, object.body)
             .await
             .map_err(|source| CopyError::ReadBack {
@@ -293,5 +311,52 @@ impl Upload<'_> {
                 plain_size: contents.plain_size,
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Duration = Duration::from_secs(1);
+    const MAX: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn the_wait_doubles_with_each_failure_up_to_the_longest_and_is_spread() {
+        for failures in 0..40 {
+            let full = BASE.saturating_mul(1 << failures.min(10)).min(MAX);
+            let waits: Vec<Duration> = (0..50).map(|_| backoff(failures, BASE, MAX)).collect();
+            for wait in &waits {
+                assert!(*wait >= full / 2 && *wait <= full, "{failures}: {wait:?}");
+            }
+            // Copies that failed together must not come back together.
+            assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
+        }
+    }
+
+    fn conflict() -> CopyError {
+        CopyError::Conflict {
+            repository: "b2".parse().expect("a name"),
+            key: "wal/x.gz".parse().expect("a key"),
+            reason: "another file".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_needs_a_person_waits_longest_and_what_lost_its_place_hardly_at_all() {
+        let repository: RepositoryName = "b2".parse().expect("a name");
+        assert!(conflict().critical());
+        assert_eq!(conflict().retry_after(0, BASE, MAX), MAX);
+        let wrong = CopyError::Store(StoreError::Configuration {
+            at: walferry_store::At::new(&repository, "put", None),
+            problem: "no such region".to_owned(),
+            source: None,
+        });
+        assert_eq!(wrong.retry_after(0, BASE, MAX), MAX);
+        let no_room = CopyError::NoRoom { repository };
+        assert_eq!(no_room.retry_after(9, BASE, MAX), BASE);
+        let lost = CopyError::Lease(LeaseLost::Lost);
+        assert!(lost.retry_after(0, BASE, MAX) <= BASE);
+        assert!(lost.retry_after(9, BASE, MAX) >= MAX / 2);
     }
 }

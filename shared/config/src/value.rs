@@ -142,6 +142,17 @@ pub(crate) fn bytes(least: u64) -> impl Fn(&str) -> Parsed<u64> {
     }
 }
 
+/// As [`bytes`], with an upper bound.
+pub(crate) fn bytes_between(least: u64, most: u64) -> impl Fn(&str) -> Parsed<u64> {
+    move |text| match bytes(least)(text)? {
+        value if value <= most => Ok(value),
+        _ => Err(Refusal::new(
+            format!("`{text}` is too large"),
+            format!("write at most {most}B"),
+        )),
+    }
+}
+
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     Some((text[..end].parse().ok()?, text[end..].trim_start()))

@@ -152,6 +152,60 @@ fn no_clock_of_a_worker_decides_about_jobs_or_claims() {
     }
 }
 
+/// Files of the pipeline that hash, pack or unpack, each on the packing threads alone.
+const HEAVY: [(&str, &[&str]); 6] = [
+    ("pack_whole(", &["pack.rs", "local.rs"]),
+    (".read_whole(", &["local.rs"]),
+    ("walferry_proof::md5(", &["pack.rs"]),
+    (".step()", &["stream.rs"]),
+    ("unpacker.feed(", &["unpack.rs", "heal.rs"]),
+    ("unpacker.finish()", &["unpack.rs", "heal.rs"]),
+];
+
+/// `text` without its tests and without what is handed to the packing threads.
+fn on_the_runtime(text: &str) -> String {
+    let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut rest = shipped;
+    let mut left = String::new();
+    while let Some((before, after)) = rest.split_once(".run(move |") {
+        left.push_str(before);
+        // The closure ends where the parenthesis that holds it is closed.
+        let mut open = 1;
+        let end = after.find(|sign| {
+            open += match sign {
+                '(' => 1,
+                ')' => -1,
+                _ => 0,
+            };
+            open == 0
+        });
+        rest = &after[end.expect("a closed parenthesis")..];
+    }
+    left + rest
+}
+
+#[test]
+fn hashing_and_packing_are_never_done_on_the_async_runtime() {
+    let folder = repository().join("shared/archive/src");
+    for (call, files) in HEAVY {
+        let mut found = BTreeSet::new();
+        visit(&folder, &mut |path, text| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+            if shipped.contains(call) {
+                found.insert(name.clone().into_owned());
+            }
+            // pack.rs only defines what the others hand to the threads.
+            assert!(
+                name == "pack.rs" || !on_the_runtime(text).contains(call),
+                "{name} calls {call} on the async runtime"
+            );
+        });
+        let files: BTreeSet<String> = files.iter().map(|file| (*file).to_owned()).collect();
+        assert_eq!(found, files, "{call}");
+    }
+}
+
 fn visit(folder: &std::path::Path, look: &mut dyn FnMut(&std::path::Path, &str)) {
     for entry in std::fs::read_dir(folder).expect("list a folder").flatten() {
         let path = entry.path();

@@ -88,6 +88,11 @@ fn an_object_of_the_same_segment_packed_by_another_encoder_is_adopted_as_it_is()
         assert!(object.body == theirs, "{}: overwritten", cloud.name());
         assert_eq!(cloud.proxy().writes().get(&key(2)), None);
     }
+    let sizes = format!(
+        "SELECT size_bytes FROM backups WHERE filename = '{}.gz'",
+        MAKER.name(2)
+    );
+    assert_eq!(world.rows(&sizes), [[Some(theirs.len().to_string())]]);
 }
 
 #[test]

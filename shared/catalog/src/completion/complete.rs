@@ -69,6 +69,9 @@ pub async fn complete(
                 file.accepts(proof)?;
                 record_verified(conn, claim, proof).await?;
             }
+            if !verified.is_empty() {
+                record_stored(conn, claim).await?;
+            }
             for failure in &failures {
                 record_failure(conn, claim, failure).await?;
             }
@@ -109,6 +112,24 @@ async fn record_verified(
     .bind::<Text, _>(proof.repository().as_str())
     .bind::<BigInt, _>(rows::bits(proof.stored_size()))
     .bind::<Text, _>(proof.mode().as_str())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The file's compressed size is that of the object verified first: what a streamed file
+/// packs to is known no sooner, and an adopted object is cataloged as it is.
+async fn record_stored(
+    conn: &mut AsyncPgConnection,
+    claim: ClaimToken,
+) -> Result<(), CatalogError> {
+    diesel::sql_query(
+        "UPDATE wal_files f SET compressed_size = c.stored_size \
+           FROM (SELECT stored_size FROM copies WHERE file_id = $1 AND state = 'verified' \
+                  ORDER BY verified_at, repository LIMIT 1) c \
+          WHERE f.id = $1 AND f.compressed_size IS DISTINCT FROM c.stored_size",
+    )
+    .bind::<BigInt, _>(claim.file.0)
     .execute(conn)
     .await?;
     Ok(())

@@ -4,8 +4,10 @@ mod complete;
 mod content;
 mod proof;
 mod quarantine;
+mod withdraw;
 
 pub use complete::{Completed, CopyFailure, Waiting, complete};
 pub use content::{Packed, choose_encoder, set_content, set_packed};
 pub use proof::{Archived, Enough, Finished, local_deleted, prove_archived};
 pub use quarantine::{quarantine_file, quarantine_local, requeue};
+pub use withdraw::withdraw;

@@ -32,7 +32,13 @@ pub async fn quarantine_file(
         .bind::<Text, _>(reason)
         .execute(conn)
         .await?;
-        critical(conn, claim.file, format!("`{}`: {reason}", file.file)).await
+        critical(
+            conn,
+            claim.file,
+            "quarantined",
+            format!("`{}`: {reason}", file.file),
+        )
+        .await
     })
     .await
 }
@@ -66,7 +72,13 @@ pub async fn quarantine_local(
             critical: true,
         };
         report(conn, directory, &[suspect]).await?;
-        critical(conn, claim.file, format!("`{}`: {reason}", file.file)).await?;
+        critical(
+            conn,
+            claim.file,
+            "quarantined",
+            format!("`{}`: {reason}", file.file),
+        )
+        .await?;
         release(conn, claim, ReleaseAs::Nothing).await
     })
     .await
@@ -102,9 +114,10 @@ pub async fn requeue(conn: &mut AsyncPgConnection, file: FileId) -> Result<(), C
     .await
 }
 
-async fn critical(
+pub(super) async fn critical(
     conn: &mut AsyncPgConnection,
     file: FileId,
+    code: &'static str,
     message: String,
 ) -> Result<(), CatalogError> {
     let cluster = diesel::sql_query(
@@ -117,7 +130,7 @@ async fn critical(
         conn,
         &NewEvent {
             severity: Severity::Critical,
-            code: "quarantined",
+            code,
             cluster: cluster.into_iter().next().map(|row| ClusterId(row.id)),
             message,
         },

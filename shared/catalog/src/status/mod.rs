@@ -1,11 +1,13 @@
 //! What `status`, `ls` and `gaps` show: reads only.
 
+mod conflicts;
 mod copies;
 mod gaps;
 mod list;
 mod reach;
 mod trouble;
 
+pub use conflicts::{Conflict, OTHER_CONTENT, conflicts};
 pub use copies::{Counts, RepositoryStatus, counts, repositories};
 pub use gaps::{Gap, GapKind, gaps};
 pub use list::{FileRow, Filter, ListedCopy, Status, list};

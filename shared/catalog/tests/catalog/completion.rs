@@ -461,3 +461,71 @@ async fn a_quarantined_file_leaves_the_backlog_until_a_person_or_postgresql_brin
     }
     world.claim_one("w").await;
 }
+
+#[tokio::test]
+async fn the_commit_that_permits_a_deletion_is_durable_whatever_the_session_says() {
+    let mut world = World::new().await;
+    world.register_segments(1).await;
+    let claim = world.claim_one("w").await;
+    world.pack(&claim).await;
+    world.sql("CREATE TABLE seen (value text)").await;
+    world
+        .sql(
+            "CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$",
+        )
+        .await;
+    world
+        .sql(
+            "CREATE TRIGGER see AFTER UPDATE ON wal_files FOR EACH ROW \
+             WHEN (NEW.status = 'VERIFIED') EXECUTE FUNCTION see()",
+        )
+        .await;
+    world.sql("SET synchronous_commit = off").await;
+    let completed = completion::complete(
+        &mut world.conn,
+        claim.token,
+        vec![proof(&claim, "r2"), proof(&claim, "b2")],
+        Vec::new(),
+        Enough::AllRequired,
+    )
+    .await
+    .unwrap();
+    assert!(matches!(completed, Completed::Archived(_)));
+    assert_eq!(
+        world.value("SELECT value FROM seen LIMIT 1").await.unwrap(),
+        "on"
+    );
+}
+
+#[tokio::test]
+async fn a_copy_that_is_withdrawn_is_due_again_and_its_file_verified_no_more() {
+    let mut world = World::new().await;
+    world.archived(&[&segment(1)]).await;
+    world.register(&[&segment(1)]).await;
+    let claim = world.claim_one("w").await;
+    for _ in 0..2 {
+        completion::withdraw(
+            &mut world.conn,
+            claim.token,
+            &repository("r2"),
+            "copy-damaged",
+            "it unpacks to something else",
+        )
+        .await
+        .unwrap();
+    }
+    assert_eq!(world.status(&segment(1)).await, "PENDING");
+    let copies =
+        "SELECT string_agg(repository || ':' || state, ' ' ORDER BY repository) FROM copies";
+    assert_eq!(world.value(copies).await.unwrap(), "b2:verified r2:due");
+    let told = events::recent(&mut world.conn, Duration::from_secs(60))
+        .await
+        .unwrap();
+    let told: Vec<_> = told
+        .iter()
+        .filter(|event| event.code == "damaged-copy")
+        .collect();
+    assert_eq!(told.len(), 1, "once");
+    assert_eq!(told[0].severity, events::Severity::Critical);
+}

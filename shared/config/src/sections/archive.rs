@@ -43,7 +43,7 @@ static MEMORY_LIMIT: Setting = Setting::new(
 .default("256MiB");
 static STREAMING_THRESHOLD: Setting = Setting::new(
     "archive.streaming_threshold",
-    "segments above it are streamed and sent in parts",
+    "segments above it are streamed and sent in parts; at most 64MiB",
 )
 .default("64MiB");
 static NOT_YET: Setting = Setting::new(
@@ -78,6 +78,9 @@ pub(crate) const SETTINGS: &[&Setting] = &[
     &RETRY_MAX,
 ];
 
+/// The largest file that is packed in one buffer.
+const LARGEST_WHOLE: u64 = 64 << 20;
+
 #[derive(Clone, Debug)]
 pub struct Archive {
     /// 1 to 9.
@@ -106,7 +109,10 @@ impl Section for Archive {
         let claim_renew = reader.value(&CLAIM_RENEW, span());
         let claim_batch = reader.value(&CLAIM_BATCH, value::between(1, 1_000));
         let memory_limit = reader.value(&MEMORY_LIMIT, value::bytes(64 << 20));
-        let streaming_threshold = reader.value(&STREAMING_THRESHOLD, value::bytes(1 << 20));
+        let streaming_threshold = reader.value(
+            &STREAMING_THRESHOLD,
+            value::bytes_between(1 << 20, LARGEST_WHOLE),
+        );
         let not_yet = reader.value(&NOT_YET, span());
         let one_copy = reader.value(&DELETE_AFTER_ONE_COPY_ABOVE, high_water);
         let retry_base = reader.value(&RETRY_BASE, span());

@@ -246,6 +246,22 @@ fn deletion_after_one_copy_is_off_unless_a_high_water_mark_is_set() {
 }
 
 #[test]
+fn what_is_packed_in_one_buffer_is_at_most_64_mib() {
+    let archive = |threshold: &str| {
+        Given::nothing()
+            .set(&format!("archive.streaming_threshold={threshold}"))
+            .set("archive.memory_limit=1GiB")
+            .get::<Archive>()
+    };
+    for (threshold, size) in [("1MiB", 1 << 20), ("64MiB", 64 << 20)] {
+        assert_eq!(archive(threshold).unwrap().streaming_threshold, size);
+    }
+    for wrong in ["65MiB", "1GiB", "1KiB"] {
+        assert!(archive(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_log_level_that_does_not_exist_is_refused() {
     for (level, good) in [
         ("info", true),

@@ -118,7 +118,7 @@ impl Repository for S3 {
         metadata: &Metadata,
     ) -> Result<PutNew, StoreError> {
         let at = self.at("put-new", Some(key));
-        let sum = md5(&body);
+        let sum = md5_of(&at, body.clone()).await?;
         if self.conditional_put {
             let mode = PutMode::Create;
             let sent = self.send(&at, key, body.clone(), metadata, sum, mode).await;
@@ -248,6 +248,17 @@ impl S3 {
         }
         Ok(Some(PutNew::Created))
     }
+}
+
+/// MD5 of a body, computed where it does not hold up the async runtime: 64 MiB take a tenth
+/// of a second.
+async fn md5_of(at: &At, body: Bytes) -> Result<Md5, StoreError> {
+    tokio::task::spawn_blocking(move || md5(&body))
+        .await
+        .map_err(|error| StoreError::Upload {
+            at: at.clone(),
+            source: error.into(),
+        })
 }
 
 /// The stream, with its silence bounded and its end checked.

@@ -8,10 +8,10 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, PutMultipartOptions, PutPayload};
 use tokio::runtime::Handle;
-use walferry_proof::{Md5, Md5Hasher, ObjectKey, md5};
+use walferry_proof::{Md5, Md5Hasher, ObjectKey};
 
 use super::transport::CONTENT_MD5;
-use super::{S3, attributes, tell};
+use super::{S3, attributes, md5_of, tell};
 use crate::{At, Metadata, StoreError};
 
 /// Size of every part but the last. 10,000 of them are allowed: 80 GB.
@@ -82,7 +82,7 @@ impl Upload {
             .enumerate()
             .map(|(index, part)| async move {
                 let part = part.map_err(|error| source_failed(at, error))?;
-                let sum = md5(&part);
+                let sum = md5_of(at, part.clone()).await?;
                 let payload = PutPayload::from_bytes(part);
                 let put = self.store.put_part(&self.path, &self.id, index, payload);
                 match CONTENT_MD5.scope(sum, put).await {
@@ -173,6 +173,7 @@ fn multipart_etag(parts: &[Md5]) -> String {
 mod tests {
     use super::*;
     use futures::executor::block_on;
+    use walferry_proof::md5;
 
     fn check(pieces: &[usize], parts: &[usize]) {
         let stream = futures::stream::iter(pieces.to_vec())
