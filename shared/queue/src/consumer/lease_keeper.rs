@@ -101,6 +101,7 @@ async fn renew(
     let answers: Vec<u8> = scripts::run(connection, renew, shared.queue.name(), &arguments).await?;
     for (lease, answer) in kept.iter().zip(answers) {
         match answer {
+            0 if lease.is_ending() => {}
             0 => lose(lease, "Redis says that it is over"),
             1 => lease.renewed(asked),
             _ => {

@@ -28,6 +28,8 @@ pub(super) struct Lease {
 
 #[derive(Debug)]
 struct State {
+    /// Its end is on the way to Redis: a renewal that is overtaken by it is no loss.
+    ending: bool,
     /// Before the order that renewed it was sent, so that the lease is never
     /// believed to last longer than Redis keeps it.
     renewed: Instant,
@@ -57,6 +59,7 @@ impl Lease {
             started: Instant::now(),
             cancel: CancellationToken::new(),
             state: Mutex::new(State {
+                ending: false,
                 renewed: asked,
                 stopped: None,
             }),
@@ -81,6 +84,15 @@ impl Lease {
 
     pub(super) fn is_lost(&self) -> bool {
         self.why() == Some(Why::Lost)
+    }
+
+    /// From now on it is the acknowledgement that learns whether the lease was lost.
+    pub(super) fn ends(&self) {
+        self.state().ending = true;
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.state().ending
     }
 
     /// Whether it is worth keeping. A handler that was told to stop and does not

@@ -128,6 +128,7 @@ impl Shared {
     pub(super) async fn finish_persistently(&self, lease: &Lease, ending: &Ending) -> Finished {
         let begun = Instant::now();
         let mut pause = Duration::from_millis(50);
+        lease.ends();
         loop {
             if lease.is_lost() {
                 return Finished::Lost;
