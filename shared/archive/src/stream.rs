@@ -97,16 +97,24 @@ impl Streamed<'_> {
         for target in due {
             let (sender, receiver) = mpsc::channel(AHEAD);
             let (told, facts) = tokio::sync::watch::channel(None);
+            let out_of_patience = CancellationToken::new();
             senders.push(Feed {
                 sender,
                 patience: PATIENCE,
                 told,
+                out_of_patience: out_of_patience.clone(),
             });
             let upload = &upload;
             uploads.push(async move {
-                let result = self
-                    .one(target, upload, receiver, facts, sha256, here.stat.size)
-                    .await;
+                let one = self.one(target, upload, receiver, facts, sha256, here.stat.size);
+                // Parts that stand still see no end of their pieces.
+                let result = tokio::select! {
+                    biased;
+                    result = one => result,
+                    () = out_of_patience.cancelled() => Err(CopyError::NoRoom {
+                        repository: target.name().clone(),
+                    }),
+                };
                 (target.name().clone(), result)
             });
         }
@@ -258,32 +266,30 @@ struct Feed {
     /// Size and MD5, told at the end to those who were given everything: an upload that was
     /// left behind must not take the end of its pieces for the end of the object.
     told: tokio::sync::watch::Sender<Option<(u64, Md5)>>,
+    /// The others wait for it no more.
+    out_of_patience: CancellationToken,
 }
 
 /// Gives `piece` to each; drops those whose upload has ended or whose patience has.
 async fn hand_on(feeds: Vec<Feed>, piece: &Bytes) -> Vec<Feed> {
     let (first_has_it, since) = (&CancellationToken::new(), &OnceLock::new());
     let sends = feeds.into_iter().map(|feed| async move {
-        let Feed {
-            sender,
-            patience,
-            told,
-        } = feed;
         tokio::select! {
             biased;
-            sent = sender.send(piece.clone()) => sent.ok()?,
+            sent = feed.sender.send(piece.clone()) => sent.ok()?,
             () = async {
                 first_has_it.cancelled().await;
-                tokio::time::sleep(patience).await;
-            } => return None,
+                tokio::time::sleep(feed.patience).await;
+            } => {
+                feed.out_of_patience.cancel();
+                return None;
+            }
         }
         let waited = since.get_or_init(Instant::now).elapsed();
         first_has_it.cancel();
-        let patience = patience.saturating_sub(waited);
         Some(Feed {
-            sender,
-            patience,
-            told,
+            patience: feed.patience.saturating_sub(waited),
+            ..feed
         })
     });
     futures::future::join_all(sends)
