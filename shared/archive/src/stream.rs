@@ -94,19 +94,20 @@ impl Streamed<'_> {
         };
         let mut senders = Vec::new();
         let mut uploads = FuturesUnordered::new();
-        let (told, facts) = tokio::sync::watch::channel(None);
         for target in due {
             let (sender, receiver) = mpsc::channel(AHEAD);
+            let (told, facts) = tokio::sync::watch::channel(None);
             let out_of_patience = CancellationToken::new();
             senders.push(Feed {
                 sender,
                 patience: PATIENCE,
+                told,
                 out_of_patience: out_of_patience.clone(),
             });
-            let (upload, facts) = (&upload, facts.clone());
+            let upload = &upload;
             uploads.push(async move {
                 let one = self.one(target, upload, receiver, facts, sha256, here.stat.size);
-                // Parts that stand still see no end of their source.
+                // Parts that stand still see no end of their pieces.
                 let result = tokio::select! {
                     biased;
                     result = one => result,
@@ -117,7 +118,7 @@ impl Streamed<'_> {
                 (target.name().clone(), result)
             });
         }
-        let feeding = self.feed(here, sha256, senders, told);
+        let feeding = self.feed(here, sha256, senders);
         let mut copied = Copied::nothing();
         let collecting = async {
             while let Some((name, result)) = uploads.next().await {
@@ -219,7 +220,6 @@ impl Streamed<'_> {
         here: &Here,
         sha256: Sha256,
         mut senders: Vec<Feed>,
-        told: tokio::sync::watch::Sender<Option<(u64, Md5)>>,
     ) -> Result<(), LocalError> {
         let mut packer = Packer {
             file: here.open(&self.claim.file, self.claim.prefix.system_id)?,
@@ -249,7 +249,10 @@ impl Streamed<'_> {
                     file: self.claim.file,
                 });
             }
-            let _ = told.send(Some((packer.size, packer.stored.finish())));
+            let facts = (packer.size, packer.stored.finish());
+            for feed in senders {
+                let _ = feed.told.send(Some(facts));
+            }
         }
         Ok(())
     }
@@ -260,7 +263,10 @@ struct Feed {
     sender: mpsc::Sender<Bytes>,
     /// How long the others still wait for it.
     patience: Duration,
-    /// They wait no more.
+    /// Size and MD5, told at the end to those who were given everything: an upload that was
+    /// left behind must not take the end of its pieces for the end of the object.
+    told: tokio::sync::watch::Sender<Option<(u64, Md5)>>,
+    /// The others wait for it no more.
     out_of_patience: CancellationToken,
 }
 
