@@ -88,14 +88,15 @@ impl Streamed<'_> {
         };
         let mut senders = Vec::new();
         let mut uploads = FuturesUnordered::new();
-        let (told, facts) = tokio::sync::watch::channel(None);
         for target in due {
             let (sender, receiver) = mpsc::channel(AHEAD);
+            let (told, facts) = tokio::sync::watch::channel(None);
             senders.push(Feed {
                 sender,
                 patience: PATIENCE,
+                told,
             });
-            let (upload, facts) = (&upload, facts.clone());
+            let upload = &upload;
             uploads.push(async move {
                 let result = self
                     .one(target, upload, receiver, facts, sha256, here.stat.size)
@@ -103,7 +104,7 @@ impl Streamed<'_> {
                 (target.name().clone(), result)
             });
         }
-        let feeding = self.feed(here, sha256, senders, told);
+        let feeding = self.feed(here, sha256, senders);
         let mut copied = Copied::nothing();
         let collecting = async {
             while let Some((name, result)) = uploads.next().await {
@@ -205,7 +206,6 @@ impl Streamed<'_> {
         here: &Here,
         sha256: Sha256,
         mut senders: Vec<Feed>,
-        told: tokio::sync::watch::Sender<Option<(u64, Md5)>>,
     ) -> Result<(), LocalError> {
         let mut packer = Packer {
             file: here.open(&self.claim.file, self.claim.prefix.system_id)?,
@@ -235,7 +235,10 @@ impl Streamed<'_> {
                     file: self.claim.file,
                 });
             }
-            let _ = told.send(Some((packer.size, packer.stored.finish())));
+            let facts = (packer.size, packer.stored.finish());
+            for feed in senders {
+                let _ = feed.told.send(Some(facts));
+            }
         }
         Ok(())
     }
@@ -246,13 +249,20 @@ struct Feed {
     sender: mpsc::Sender<Bytes>,
     /// How long the others still wait for it.
     patience: Duration,
+    /// Size and MD5, told at the end to those who were given everything: an upload that was
+    /// left behind must not take the end of its pieces for the end of the object.
+    told: tokio::sync::watch::Sender<Option<(u64, Md5)>>,
 }
 
 /// Gives `piece` to each; drops those whose upload has ended or whose patience has.
 async fn hand_on(feeds: Vec<Feed>, piece: &Bytes) -> Vec<Feed> {
     let (first_has_it, since) = (&CancellationToken::new(), &OnceLock::new());
     let sends = feeds.into_iter().map(|feed| async move {
-        let Feed { sender, patience } = feed;
+        let Feed {
+            sender,
+            patience,
+            told,
+        } = feed;
         tokio::select! {
             biased;
             sent = sender.send(piece.clone()) => sent.ok()?,
@@ -264,7 +274,11 @@ async fn hand_on(feeds: Vec<Feed>, piece: &Bytes) -> Vec<Feed> {
         let waited = since.get_or_init(Instant::now).elapsed();
         first_has_it.cancel();
         let patience = patience.saturating_sub(waited);
-        Some(Feed { sender, patience })
+        Some(Feed {
+            sender,
+            patience,
+            told,
+        })
     });
     futures::future::join_all(sends)
         .await
