@@ -44,6 +44,13 @@ pub struct Directory {
     pub path: PathBuf,
 }
 
+impl std::fmt::Display for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (cluster, name, path) = (&self.cluster, &self.name, self.path.display());
+        write!(f, "{cluster}/{name}={path}")
+    }
+}
+
 /// The worker's parts. Cheap to clone.
 #[derive(Clone)]
 pub struct Setup {
@@ -79,6 +86,8 @@ impl Setup {
             // A configured name alone would let two workers of one name pass for one another.
             identity.id = format!("{id}:{}", identity.id);
         }
+        let directories = directories(config)?;
+        identity.serves = directories.iter().map(ToString::to_string).collect();
         let worker = identity.id.clone();
         let catalog = Catalog::new(catalog_settings(config)).context("read the catalog's URL")?;
         let targets = config
@@ -122,7 +131,7 @@ impl Setup {
             identity,
             archiver,
             queues: Arc::new(queues),
-            directories: Arc::new(directories(config)?),
+            directories: Arc::new(directories),
             config: Arc::new(config.clone()),
             served: Arc::default(),
             catalog_system: Arc::default(),
