@@ -108,6 +108,8 @@ async fn one(
         .owners
         .ensure(target.store.as_ref(), &claim.prefix.key_prefix, owner)
         .await?;
+    // A cloud that is down again says so before a whole object was downloaded for it.
+    target.store.head(key).await?;
     let object = from.store.get(key).await?.ok_or_else(|| {
         source(SourceError::Missing {
             repository: from.name().to_string(),
