@@ -23,7 +23,8 @@ const EVERY_COUNT: u32 = 6;
 
 /// Runs until `shutdown`.
 pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
-    let mut turn = 0_u32;
+    // None: the status counts are due at the next reading.
+    let mut counted: Option<u32> = None;
     let servers: Servers = setup
         .config
         .clusters
@@ -42,11 +43,17 @@ pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
             _ = tick.tick() => {}
         }
         rpo(&setup, &metrics, &servers).await;
-        if let Err(error) = read(&setup, &metrics, turn.is_multiple_of(EVERY_COUNT)).await {
-            tracing::debug!(error = format!("{error:#}"), "the gauges could not be read");
-        }
+        let count = counted.is_none_or(|turns| turns + 1 >= EVERY_COUNT);
+        counted = match read(&setup, &metrics, count).await {
+            Ok(()) if count => Some(0),
+            Ok(()) => counted.map(|turns| turns + 1),
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "the gauges could not be read");
+                metrics.catalog_unknown();
+                None
+            }
+        };
         depth(&setup, &metrics).await;
-        turn = turn.wrapping_add(1);
     }
 }
 
@@ -114,7 +121,9 @@ async fn rpo(setup: &Setup, metrics: &Metrics, servers: &Servers) {
 async fn depth(setup: &Setup, metrics: &Metrics) {
     for queue in setup.queues.iter() {
         let Ok(stats) = queue.stats().await else {
-            continue;
+            // All queues are in one Redis.
+            metrics.queues_unknown();
+            return;
         };
         metrics.queue(
             queue.name().as_str(),

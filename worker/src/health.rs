@@ -1,13 +1,12 @@
 //! What `/readyz` of the worker looks at; `/healthz` looks at the consumers.
 
-use walferry_config::WorkerConfig;
 use walferry_observe::Checks;
-use walferry_store::BreakerState;
+use walferry_store::{BreakerState, ReadRepository as _};
 
 use crate::setup::Setup;
 
 /// Registers a check per dependency, each with its cause.
-pub fn register(checks: &Checks, setup: &Setup, _config: &WorkerConfig) {
+pub fn register(checks: &Checks, setup: &Setup) {
     for queue in setup.queues.iter() {
         let queue = queue.clone();
         checks.ready(&format!("redis:{}", queue.name()), move || {
@@ -29,11 +28,19 @@ pub fn register(checks: &Checks, setup: &Setup, _config: &WorkerConfig) {
     for target in setup.archiver.repositories() {
         let target = target.clone();
         checks.ready(&format!("repository:{}", target.name()), move || {
-            let state = match target.store.state() {
-                BreakerState::Open { cause, .. } => Err(format!("not answering: {cause}")),
-                BreakerState::Closed | BreakerState::HalfOpen { .. } => Ok(()),
-            };
-            async move { state }
+            let target = target.clone();
+            async move {
+                match target.store.state() {
+                    BreakerState::Closed => Ok(()),
+                    BreakerState::Open { cause, .. } => Err(format!("not answering: {cause}")),
+                    // Nobody knows, so it is asked.
+                    BreakerState::HalfOpen { .. } => target
+                        .store
+                        .probe()
+                        .await
+                        .map_err(|error| format!("not answering: {}", error.cause())),
+                }
+            }
         });
     }
     for directory in setup.directories.iter() {

@@ -39,9 +39,15 @@ impl Observer for ArchiveMetrics {
         let outcome = match outcome {
             "claimed" => ClaimOutcome::Claimed,
             "completed" => ClaimOutcome::Completed,
+            "waiting" => ClaimOutcome::Waiting,
+            "failed" => ClaimOutcome::Failed,
             "lost" => ClaimOutcome::Lost,
             _ => ClaimOutcome::Released,
         };
         self.0.claims(outcome, 1);
+    }
+
+    fn taken_over(&self) {
+        self.0.crash();
     }
 }

@@ -15,16 +15,12 @@ use walferry_archive::{
     pool::PackPool,
     register::Range,
 };
-use walferry_catalog::{
-    Catalog, CatalogSettings, clusters,
-    repositories::{self, Health},
-    server,
-};
+use walferry_catalog::{Catalog, CatalogSettings, clusters, repositories, server};
 use walferry_config::{Share, WorkerConfig};
 use walferry_observe::Metrics;
 use walferry_proof::KeyPrefix;
 use walferry_queue::{Queue, QueueName, WorkerIdentity};
-use walferry_store::{Breaker, BreakerSettings, BreakerState, Metered};
+use walferry_store::{Breaker, BreakerSettings, Metered};
 use walferry_wal::SystemId;
 
 use crate::observers::{ArchiveMetrics, StoreMetrics};
@@ -42,6 +38,13 @@ pub struct Directory {
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
+}
+
+impl std::fmt::Display for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (cluster, name, path) = (&self.cluster, &self.name, self.path.display());
+        write!(f, "{cluster}/{name}={path}")
+    }
 }
 
 /// The worker's parts. Cheap to clone.
@@ -79,6 +82,8 @@ impl Setup {
             // A configured name alone would let two workers of one name pass for one another.
             identity.id = format!("{id}:{}", identity.id);
         }
+        let directories = directories(config)?;
+        identity.serves = directories.iter().map(ToString::to_string).collect();
         let worker = identity.id.clone();
         let catalog = Catalog::new(catalog_settings(config)).context("read the catalog's URL")?;
         let targets = config
@@ -122,7 +127,7 @@ impl Setup {
             identity,
             archiver,
             queues: Arc::new(queues),
-            directories: Arc::new(directories(config)?),
+            directories: Arc::new(directories),
             config: Arc::new(config.clone()),
             served: Arc::default(),
             catalog_system: Arc::default(),
@@ -224,25 +229,6 @@ impl Setup {
                 "the catalog stands on the very server that it protects (cluster `{}`, system {own}), so nothing is archived. HINT: move it to another PostgreSQL instance and set DATABASE_URL, or set catalog.allow_same_server",
                 cluster.name
             ),
-        }
-    }
-
-    /// The health of a repository, for its row.
-    #[must_use]
-    pub fn health_of(&self, target: &Target) -> Health {
-        let (state, cause) = match target.store.state() {
-            BreakerState::Closed => (repositories::BreakerState::Closed, None),
-            BreakerState::HalfOpen { .. } => (repositories::BreakerState::HalfOpen, None),
-            BreakerState::Open { cause, .. } => {
-                (repositories::BreakerState::Open, Some(cause.to_string()))
-            }
-        };
-        Health {
-            state,
-            succeeded: cause.is_none(),
-            failed: cause.is_some(),
-            last_error: cause.clone(),
-            cause,
         }
     }
 }

@@ -31,9 +31,8 @@ pub fn all(setup: &Setup) -> Vec<Watched> {
 }
 
 /// Enqueues a job for each burst of arrivals, until `shutdown`.
-pub async fn run(watched: Watched, setup: Setup, shutdown: CancellationToken) {
+pub async fn run(watched: Watched, shutdown: CancellationToken) {
     let mut watch = Watch::start(watched.path.clone(), shutdown.clone());
-    let _ = setup;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -23,6 +23,8 @@ pub(crate) struct Worker {
     pub(crate) host: String,
     pub(crate) pid: u32,
     pub(crate) queues: Vec<String>,
+    /// The archive directories that it reads, as `CLUSTER/NAME=PATH`.
+    pub(crate) directories: Vec<String>,
     pub(crate) slots: u32,
     pub(crate) draining: bool,
     pub(crate) started_at: DateTime<Utc>,
@@ -37,7 +39,10 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
             return "no worker has given a sign of life. HINT: is `walferry-worker` running, with the same REDIS_URL?".to_owned();
         }
         let rows: Vec<Vec<String>> = workers.iter().map(row).collect();
-        table(&["worker", "host", "pid", "queues", "slots", "state", "jobs"], &rows)
+        table(
+            &["worker", "host", "pid", "queues", "directories", "slots", "state", "jobs"],
+            &rows,
+        )
     })?;
     Ok(if workers.is_empty() {
         ExitCode::FAILURE
@@ -60,6 +65,7 @@ pub(crate) async fn living(ctx: &Context, queue: Option<QueueName>) -> anyhow::R
                 host: view.host,
                 pid: view.pid,
                 queues: view.queues,
+                directories: view.serves,
                 slots: view.slots,
                 draining: view.draining,
                 started_at: view.started_at,
@@ -83,6 +89,7 @@ fn row(worker: &Worker) -> Vec<String> {
         worker.host.clone(),
         worker.pid.to_string(),
         worker.queues.join(","),
+        worker.directories.join(","),
         worker.slots.to_string(),
         if worker.draining {
             "draining"

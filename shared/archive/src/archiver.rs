@@ -83,8 +83,10 @@ pub trait Observer: Send + Sync + 'static {
     fn archived(&self, cluster: &str, plain: u64, stored: u64, elapsed: Duration);
     /// A copy was made, or not.
     fn copy(&self, repository: &RepositoryName, success: bool);
-    /// A claim ended.
+    /// A claim began (`claimed`) or ended.
     fn claim(&self, outcome: &'static str);
+    /// A claim began whose predecessor had run out: its worker gave no more sign of life.
+    fn taken_over(&self);
 }
 
 /// The pipeline of one worker process.

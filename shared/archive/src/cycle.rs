@@ -70,6 +70,9 @@ impl Archiver {
                     for claim in claimed {
                         let Some(room) = rooms.pop() else { break };
                         self.0.observer.claim("claimed");
+                        if claim.taken_over {
+                            self.0.observer.taken_over();
+                        }
                         let lease = self.0.leases.hold(&claim, asked, &stop.cancel);
                         let (archiver, cluster) = (self.clone(), cluster.clone());
                         let work =

@@ -150,8 +150,11 @@ pub(crate) fn share(path: &std::path::Path) -> f64 {
 }
 
 /// The claim's local files that this worker can reach.
+///
+/// Those whose directory is there come first: the same file on a disk that is away must not
+/// hide the one that can be read.
 pub(crate) fn served(cluster: &Served, claim: &Claim) -> Vec<Here> {
-    claim
+    let mut here: Vec<Here> = claim
         .local
         .iter()
         .filter_map(|local| {
@@ -165,7 +168,9 @@ pub(crate) fn served(cluster: &Served, claim: &Claim) -> Vec<Here> {
                 stat: local.stat,
             })
         })
-        .collect()
+        .collect();
+    here.sort_by_key(|file| !file.path.is_dir());
+    here
 }
 
 /// Reads, checks, hashes and packs a file that fits into memory.
@@ -312,6 +317,8 @@ pub(crate) async fn delete_all(
                     deleted.push((file.directory, file.stat));
                     continue;
                 }
+                // It is away: what lies there is compared and deleted when it is back.
+                Err(LocalError::Directory(_)) => continue,
                 Err(error) => return Err(error.into()),
             }
         }

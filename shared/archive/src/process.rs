@@ -575,7 +575,10 @@ impl Archiver {
             error = error as &dyn std::error::Error,
             "the file was not archived; it is tried again"
         );
-        self.0.observer.claim("released");
+        self.0.observer.claim(match release {
+            ReleaseAs::Failed { .. } => "failed",
+            ReleaseAs::Drained | ReleaseAs::Nothing | ReleaseAs::NotYet { .. } => "released",
+        });
         // When the catalog is down the lease runs out by itself, with the same effect.
         if let Ok(mut conn) = self.0.catalog.get().await {
             let _ = claims::release(&mut conn, claim.token, release).await;
@@ -585,7 +588,8 @@ impl Archiver {
     fn report(&self, cluster: &Served, claim: &Claim, ended: Ended, began: Instant) {
         self.0.observer.claim(match ended {
             Ended::Archived { .. } => "completed",
-            Ended::Waiting | Ended::Released => "released",
+            Ended::Waiting => "waiting",
+            Ended::Released => "released",
         });
         if let (Ended::Archived { stored }, false) = (ended, claim.verified_before) {
             let plain = claim

@@ -121,6 +121,8 @@ impl CopyError {
     pub fn retry_after(&self, failures: u32, base: Duration, max: Duration) -> Duration {
         match self {
             Self::NoRoom { .. } => base,
+            // Nobody asked it, so nothing was learned: not the exponent of those who did.
+            Self::Store(StoreError::BreakerOpen { wait, .. }) => (*wait).max(base),
             Self::Store(error) if error.retry() == Retry::Operator => max,
             _ if self.critical() => max,
             _ => backoff(failures, base, max),

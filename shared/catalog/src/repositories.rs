@@ -31,6 +31,9 @@ pub struct Health {
     /// Whether a request succeeded since the last report, and whether one failed.
     pub succeeded: bool,
     pub failed: bool,
+    /// Whether it knows: it has seen the repository fail, or come back. A report that is not
+    /// sure replaces another worker's only when that one has said nothing for 30 s.
+    pub sure: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -60,7 +63,9 @@ pub async fn ensure_repositories(
     Ok(())
 }
 
-/// Records what a worker saw. `since` moves only when the state changes.
+/// Records what a worker saw. `since` moves only when the state changes: the row is one for
+/// all workers, and one that has asked for nothing lately must not call a cloud well that
+/// another is waiting for.
 pub async fn report_health(
     conn: &mut AsyncPgConnection,
     repository: &RepositoryName,
@@ -74,7 +79,9 @@ pub async fn report_health(
             last_success_at = CASE WHEN $5 THEN clock_timestamp() ELSE last_success_at END, \
             last_failure_at = CASE WHEN $6 THEN clock_timestamp() ELSE last_failure_at END, \
             reported_at = clock_timestamp() \
-          WHERE name = $1",
+          WHERE name = $1 \
+            AND ($7 OR breaker_state IN ($2, 'unknown') \
+                 OR reported_at < clock_timestamp() - interval '30 s')",
     )
     .bind::<Text, _>(repository.as_str())
     .bind::<Text, _>(health.state.as_str())
@@ -82,6 +89,7 @@ pub async fn report_health(
     .bind::<Nullable<Text>, _>(health.last_error.as_deref())
     .bind::<Bool, _>(health.succeeded)
     .bind::<Bool, _>(health.failed)
+    .bind::<Bool, _>(health.sure)
     .execute(conn)
     .await?;
     Ok(())

@@ -181,7 +181,7 @@ impl Metrics {
             claims: plain(
                 r,
                 "claims",
-                "Claims of files, by outcome (claimed, completed, released, failed, lost)",
+                "Claims of files, by outcome (claimed, completed, waiting, released, failed, lost)",
             ),
             crashes: plain(
                 r,
@@ -208,7 +208,7 @@ impl Metrics {
             jobs: histogram(
                 r,
                 "job",
-                "Jobs that ran, by name and outcome (done, retried, given_back, dead, cancelled)",
+                "Jobs that ran, by name and outcome (done, retried, given_back, dead)",
                 long,
             ),
             job_wait: histogram(
@@ -366,9 +366,25 @@ impl Metrics {
             .inc_by(files);
     }
 
-    /// Claims were taken over whose lease had run out.
-    pub fn crashes(&self, files: u64) {
-        self.0.crashes.inc_by(files);
+    /// A claim was taken over whose lease had run out.
+    pub fn crash(&self) {
+        self.0.crashes.inc();
+    }
+
+    /// The catalog does not answer: what it said last reads as true and is not.
+    pub fn catalog_unknown(&self) {
+        let inner = &self.0;
+        for gauges in [
+            &inner.backlog,
+            &inner.backlog_age,
+            &inner.files,
+            &inner.spool_files,
+            &inner.spool_bytes,
+            &inner.spool_use,
+        ] {
+            gauges.clear();
+        }
+        inner.lag.clear();
     }
 
     /// `used` is the share of the file system, 0 to 1.
@@ -411,6 +427,12 @@ impl Metrics {
             .queue_latency
             .get_or_create(&labels)
             .set(depth.oldest_ready.as_secs_f64());
+    }
+
+    /// Redis does not answer: what it said last of its queues is not true any more.
+    pub fn queues_unknown(&self) {
+        self.0.queue_jobs.clear();
+        self.0.queue_latency.clear();
     }
 
     /// `job` must be the name of a job that this build knows.

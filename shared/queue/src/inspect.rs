@@ -81,6 +81,8 @@ pub struct WorkerView {
     pub host: String,
     pub pid: u32,
     pub queues: Vec<String>,
+    /// What it said that it serves.
+    pub serves: Vec<String>,
     pub slots: u32,
     pub draining: bool,
     pub jobs: Vec<RunningJob>,
@@ -297,11 +299,13 @@ fn job_view(id: &JobId, hash: &Hash, score: Option<f64>) -> Option<JobView> {
 fn worker_view(id: String, hash: &Hash) -> WorkerView {
     let queues = text(hash, "queues").unwrap_or_default();
     let jobs = text(hash, "jobs").unwrap_or_default();
+    let serves = text(hash, "serves").unwrap_or_default();
     WorkerView {
         id,
         host: text(hash, "host").unwrap_or_default(),
         pid: number(hash, "pid"),
         queues: queues.split_whitespace().map(str::to_owned).collect(),
+        serves: serde_json::from_str(&serves).unwrap_or_default(),
         slots: number(hash, "slots"),
         draining: text(hash, "draining").as_deref() == Some("1"),
         jobs: serde_json::from_str(&jobs).unwrap_or_default(),

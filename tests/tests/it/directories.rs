@@ -22,6 +22,11 @@ fn world_with_two_directories() -> (World, PathBuf) {
     (world, new)
 }
 
+/// The jobs that are to be tried again, with their errors.
+fn jobs(world: &World) -> String {
+    world.cli(&["--json", "queue", "ls"]).stdout
+}
+
 #[test]
 fn the_same_content_in_two_directories_is_one_segment_and_both_files_go() {
     let (mut world, new) = world_with_two_directories();
@@ -84,4 +89,100 @@ fn another_content_under_the_same_name_is_critical_and_stays_and_check_names_bot
         let found = std::fs::read(directory.join(&name)).expect("it stays");
         assert!(found == *bytes, "{path}");
     }
+}
+
+#[test]
+fn a_directory_that_is_away_stops_neither_its_cluster_nor_what_lies_in_both() {
+    let mut world = World::builder().quick_clouds().build();
+    let away = world.directory("away");
+    let both = format!("away={},here={}", away.display(), world.archive().display());
+    world.set_variable("WAL_ARCHIVE_DIR", "");
+    world.set("clusters.main.directories", &both);
+    // In both, and known from both.
+    let gates = ["r2", "b2"].map(|cloud| world.cloud(cloud).proxy().hold("PUT", ".gz"));
+    let first = world.worker_with(&[("worker.shutdown_grace", "1s")]);
+    let bytes = MAKER.bytes(1, Fill::Light);
+    world.place_in(&away, &MAKER.name(1), &bytes);
+    world.hand_over(&MAKER.name(1), &bytes);
+    eventually("both files are registered", || {
+        let files = world.number("SELECT count(*) FROM local_files");
+        wait::is(files == 2, files)
+    });
+    gates[0].await_waiting(1);
+    first.terminate();
+    first.wait();
+
+    std::fs::remove_dir_all(&away).expect("take the directory away");
+    world.hand_over(&MAKER.name(2), &MAKER.bytes(2, Fill::Light));
+    for gate in gates {
+        gate.open();
+    }
+    world.worker();
+    world.await_archived();
+    eventually("the queue says which directory is not there", || {
+        let jobs = jobs(&world);
+        wait::is(jobs.contains(&away.display().to_string()), jobs)
+    });
+}
+
+#[test]
+fn a_cluster_whose_directory_is_away_does_not_stop_the_others() {
+    let mut world = World::builder().quick_clouds().build();
+    let (main, sales) = (world.folder().join("not-there"), world.directory("sales"));
+    world.set_variable("WAL_ARCHIVE_DIR", "");
+    world.set("clusters", "main,sales");
+    world.set("clusters.main.directories", &main.display().to_string());
+    world.set("clusters.sales.directories", &sales.display().to_string());
+    world.set("clusters.sales.prefix", "sales/");
+    // Nobody watches for a queue that is not served: the tick alone can archive it.
+    world.set("clusters.sales.queue", "sales");
+    let bytes = MAKER.bytes(1, Fill::Light);
+    world.place_in(&sales, &MAKER.name(1), &bytes);
+    world.worker_with(&[("worker.queues", "backups")]);
+    let tick = ["enqueue", "continuous-wal-archiving", "--queue", "backups"];
+    world.cli(&tick).ok();
+    eventually(
+        "sales is archived although main's directory is away",
+        || {
+            let verified = world.number("SELECT count(*) FROM backups WHERE status = 'VERIFIED'");
+            wait::is(verified == 1, verified)
+        },
+    );
+    let mut originals = Originals::default();
+    originals.remember(&MAKER.name(1), &bytes);
+    for cloud in world.clouds() {
+        originals
+            .compare(cloud.bucket(), "sales/")
+            .expect("archived");
+    }
+    eventually("the job tells what is wrong", || {
+        let jobs = jobs(&world);
+        let told = jobs.contains("cluster `main`") && jobs.contains("not-there");
+        wait::is(told, jobs)
+    });
+}
+
+#[test]
+fn a_worker_says_which_directories_it_serves() {
+    let (mut world, new) = world_with_two_directories();
+    world.set("worker.directories", "main/new");
+    let worker = world.worker();
+    let serves = format!("main/new={}", new.display());
+    worker.await_log(&serves);
+    let workers = eventually("the worker is listed", || {
+        let workers = world.cli(&["--json", "workers"]);
+        if workers.code == 0 {
+            Ok(workers.json())
+        } else {
+            Err(workers)
+        }
+    });
+    assert_eq!(workers[0]["directories"], serde_json::json!([serves]));
+    let text = world.cli(&["workers"]).ok();
+    assert!(text.contains(&serves), "{text}");
+    let log = worker.log();
+    assert!(
+        !log.contains("main/old="),
+        "not what it does not serve: {log}"
+    );
 }

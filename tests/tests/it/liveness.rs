@@ -1,10 +1,14 @@
-//! What the health port says of a worker that ends.
+//! What the health port says of a worker that ends, and of what is away.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 use std::time::Duration;
 
 use walferry_tests::process::shell_code;
 use walferry_tests::wal::{Fill, Maker};
-use walferry_tests::{World, eventually, wait};
+use walferry_tests::world::Program;
+use walferry_tests::{Fault, World, eventually, wait};
 
 const MAKER: Maker = Maker {
     system_id: 7_300_000_000_000_000_029,
@@ -91,4 +95,53 @@ fn a_job_is_one_span_in_the_log_and_its_segments_lie_in_it() {
         .expect("a line for the segment");
     assert_eq!(line.matches("job{").count(), 1, "{line}");
     assert!(line.contains("queue.name=backups"), "{line}");
+}
+
+/// Waits until `/readyz` is 503 for this reason, and sees that `/healthz` is 200.
+#[track_caller]
+fn await_failing(program: &Program, check: &str) {
+    eventually(&format!("it says that it needs {check}"), || {
+        let (status, body) = program.http("/readyz")?;
+        let report: serde_json::Value =
+            serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
+        let named = report["failing"][check].is_string();
+        wait::is(status == 503 && named, body)
+    });
+    let (status, body) = program.http("/healthz").expect("an answer");
+    assert_eq!(status, 200, "no reason for a restart: {body}");
+}
+
+#[test]
+fn each_thing_that_a_worker_needs_is_named_while_it_is_away() {
+    let mut world = World::builder().quick_clouds().build();
+    let worker = world.worker();
+    worker.await_ready();
+    world.catalog_mut().crash();
+    await_failing(&worker, "catalog");
+    world.catalog_mut().start_again();
+    worker.await_ready();
+
+    let mode = |mode| std::fs::set_permissions(world.archive(), Permissions::from_mode(mode));
+    mode(0o000).expect("close the directory");
+    await_failing(&worker, "directory:main/main");
+    mode(0o2770).expect("open the directory");
+    worker.await_ready();
+
+    world.cloud("b2").proxy().fault(Fault::Refuse);
+    world.hand_over(&MAKER.name(1), &MAKER.bytes(1, Fill::Light));
+    await_failing(&worker, "repository:b2");
+    world.cloud("b2").proxy().pass();
+    world.await_archived();
+    worker.await_ready();
+}
+
+#[test]
+fn a_scheduler_names_the_redis_that_is_away_and_is_alive() {
+    let mut world = World::builder().no_clouds().no_catalog().build();
+    let scheduler = world.scheduler();
+    scheduler.await_ready();
+    world.redis_mut().kill();
+    await_failing(&scheduler, "redis:backups");
+    world.redis_mut().start_again();
+    scheduler.await_ready();
 }

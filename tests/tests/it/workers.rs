@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use walferry_tests::process::shell_code;
 use walferry_tests::wal::{Fill, Maker};
-use walferry_tests::{Fault, World, eventually_within, wait};
+use walferry_tests::{Fault, World, eventually, eventually_within, wait};
 
 const MAKER: Maker = Maker {
     system_id: 7_300_000_000_000_000_002,
@@ -40,7 +40,7 @@ fn a_killed_workers_segment_is_being_uploaded_by_another_within_15_seconds() {
     let first = world.worker();
     hand_over(&mut world, 1..2, Fill::Light);
     gate.await_waiting(1);
-    world.worker();
+    let second = world.worker();
 
     first.kill();
     let killed = Instant::now();
@@ -52,6 +52,7 @@ fn a_killed_workers_segment_is_being_uploaded_by_another_within_15_seconds() {
     assert!(killed.elapsed() < Duration::from_secs(15));
     let crashes = world.number("SELECT crashes FROM wal_files");
     assert_eq!(crashes, 1, "the claim that ended in a crash is counted");
+    assert_eq!(second.metric("walferry_claim_crashes_total"), Some(1.0));
     gate.open();
     world.await_archived();
 }
@@ -133,6 +134,78 @@ fn a_worker_that_cannot_finish_in_its_grace_gives_its_claims_back_and_exits_0() 
     gate.open();
     world.worker();
     world.await_archived();
+}
+
+#[test]
+fn claims_that_a_handler_could_not_give_back_are_given_back_at_the_end() {
+    let mut world = World::builder()
+        .quick_clouds()
+        .setting("catalog.statement_timeout", "3s")
+        .setting("archive.claim_lease", "60s")
+        .setting("archive.claim_renew", "20s")
+        .build();
+    let gate = world.cloud("b2").proxy().hold("PUT", ".gz");
+    let worker = world.worker_with(&[("worker.shutdown_grace", "1s")]);
+    hand_over(&mut world, 1..2, Fill::Light);
+    gate.await_waiting(1);
+
+    // Somebody's lock on the row outlasts the handler's own attempt.
+    let runtime = world.runtime().handle().clone();
+    let url = world.catalog().url("walferry");
+    let locked = runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        client
+            .batch_execute("BEGIN; SELECT 1 FROM wal_files FOR UPDATE")
+            .await?;
+        Ok::<_, tokio_postgres::Error>(client)
+    });
+    let locked = locked.expect("lock the row");
+    worker.terminate();
+    eventually("the worker itself gives back what it claimed", || {
+        let waiting = world.rows(
+            "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                AND query LIKE '%WHERE f.claimed_by = $1%'",
+        );
+        wait::is(waiting.len() == 1, waiting)
+    });
+    runtime
+        .block_on(locked.batch_execute("ROLLBACK"))
+        .expect("unlock the row");
+    assert_eq!(shell_code(worker.wait()), 0);
+    assert_eq!(world.leftover_claims(), None);
+    assert_eq!(
+        world.number("SELECT count(*) FROM wal_files WHERE crashes > 0 OR failures > 0"),
+        0
+    );
+    gate.open();
+    world.worker();
+    world.await_archived();
+}
+
+#[test]
+fn a_claim_is_kept_through_an_upload_that_is_slower_than_its_lease() {
+    let mut world = World::builder()
+        .quick_clouds()
+        .setting("archive.claim_lease", "3s")
+        .setting("archive.claim_renew", "1s")
+        .build();
+    let gate = world.cloud("b2").proxy().hold("PUT", ".gz");
+    world.worker();
+    world.worker();
+    hand_over(&mut world, 1..2, Fill::Light);
+    gate.await_waiting(1);
+    let key = MAKER.name(1);
+    // Two leases and more, with another worker that would take over.
+    wait::throughout(Duration::from_secs(7), "the claim is kept", || {
+        let attempt = world.number("SELECT attempt FROM wal_files");
+        let puts = world.cloud("b2").proxy().count("PUT", &key);
+        wait::is(attempt == 1 && puts == 1, (attempt, puts))
+    });
+    gate.open();
+    world.await_archived();
+    assert_eq!(world.number("SELECT crashes FROM wal_files"), 0);
+    world.assert_written_once();
 }
 
 #[test]

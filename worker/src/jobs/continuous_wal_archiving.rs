@@ -50,12 +50,21 @@ pub(crate) async fn handle(
             .as_ref()
             .is_none_or(|name| *name == cluster.name)
     };
+    // One cluster's trouble is not the others': each gets its turn, then the job fails.
+    let mut failures = Vec::new();
     for cluster in served.iter().filter(wanted) {
         if let Err(error) = archive(setup, queue, cluster, &stop).await {
-            return retry(&error);
+            failures.push(format!(
+                "cluster `{}`: {}",
+                cluster.name,
+                chain(error.as_ref())
+            ));
         }
     }
-    Outcome::Done
+    if failures.is_empty() {
+        return Outcome::Done;
+    }
+    retry(&anyhow::anyhow!(failures.join("; ")))
 }
 
 async fn archive(
@@ -64,7 +73,9 @@ async fn archive(
     cluster: &Served,
     stop: &Stop,
 ) -> anyhow::Result<Report> {
-    setup.archiver.register(cluster).await?;
+    // One directory that is away stops neither the others of its cluster nor what is
+    // registered already; its error is the job's, once the rest is done.
+    let registered = setup.archiver.register(cluster).await;
     // After registering: the first segment tells which system this is.
     setup.refuse_catalog_on_protected_server().await?;
     let worked_off = CancellationToken::new();
@@ -81,6 +92,7 @@ async fn archive(
         look_again(setup, queue, cluster).await?;
         retention::follow(setup, queue).await;
     }
+    registered?;
     tracing::debug!(
         cluster.name,
         archived = report.archived,

@@ -114,16 +114,33 @@ pub async fn make_due_now(
     conn: &mut AsyncPgConnection,
     repository: &RepositoryName,
 ) -> Result<u64, CatalogError> {
+    due_now(conn, repository, i64::MAX).await
+}
+
+/// Whether a repository is back is to be found out: one of its missing copies waits no longer.
+pub async fn make_one_due_now(
+    conn: &mut AsyncPgConnection,
+    repository: &RepositoryName,
+) -> Result<u64, CatalogError> {
+    due_now(conn, repository, 1).await
+}
+
+async fn due_now(
+    conn: &mut AsyncPgConnection,
+    repository: &RepositoryName,
+    limit: i64,
+) -> Result<u64, CatalogError> {
     // Rows are locked in one order, so that two workers that notice at once do not lock each
     // other out.
     let changed = diesel::sql_query(
         "UPDATE copies c SET due_at = clock_timestamp() \
            FROM (SELECT file_id FROM copies \
                   WHERE repository = $1 AND state = 'due' AND due_at > clock_timestamp() \
-                  ORDER BY file_id FOR UPDATE) waiting \
+                  ORDER BY file_id LIMIT $2 FOR UPDATE) waiting \
           WHERE c.file_id = waiting.file_id AND c.repository = $1",
     )
     .bind::<Text, _>(repository.as_str())
+    .bind::<BigInt, _>(limit)
     .execute(conn)
     .await?;
     Ok(changed as u64)

@@ -8,7 +8,7 @@ mod lease;
 mod row;
 mod take;
 
-pub use backlog::{Backlog, backlog, make_due_now, next_wakeup};
+pub use backlog::{Backlog, backlog, make_due_now, make_one_due_now, next_wakeup};
 pub use lease::{ReleaseAs, release, release_all, renew, still_held};
 pub use row::{Claim, Copy, CopyState, Encoder, LocalFile, PackedSize};
 pub use take::{CRASH_BACKOFF, CRASHES_BEFORE_ALONE, ClaimRequest, claim};

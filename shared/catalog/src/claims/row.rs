@@ -36,6 +36,8 @@ pub struct Claim {
     pub verified_before: bool,
     pub failures: u32,
     pub crashes: u32,
+    /// The claim before it ran out: a crash of its owner.
+    pub taken_over: bool,
     pub copies: Vec<Copy>,
     /// Where it lies now, in every directory of the cluster, also those of other hosts.
     pub local: Vec<LocalFile>,
@@ -128,6 +130,8 @@ pub(super) struct ClaimRow {
     failures: i32,
     #[diesel(sql_type = Integer)]
     crashes: i32,
+    #[diesel(sql_type = Bool)]
+    taken_over: bool,
     #[diesel(embed)]
     prefix: PrefixRow,
 }
@@ -168,6 +172,7 @@ impl ClaimRow {
             verified_before: self.verified_before,
             failures: rows::small("count", self.failures)?,
             crashes: rows::small("count", self.crashes)?,
+            taken_over: self.taken_over,
             copies,
             local,
         })

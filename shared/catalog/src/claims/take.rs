@@ -196,7 +196,7 @@ fn statement(source: Source<'_>) -> String {
     // for the whole statement.
     format!(
         "WITH picked AS ( \
-            SELECT f.id FROM {from} \
+            SELECT f.id, f.lease_until IS NOT NULL AS taken_over FROM {from} \
                AND f.due_at <= statement_timestamp() AND f.status IN ('PENDING', 'VERIFIED') \
                AND (f.lease_until IS NULL OR f.lease_until <= statement_timestamp()) \
                AND (f.crashes + (f.lease_until IS NOT NULL)::int >= {CRASHES_BEFORE_ALONE}) = $2 \
@@ -215,7 +215,7 @@ fn statement(source: Source<'_>) -> String {
                 crashes = f.crashes + (f.lease_until IS NOT NULL)::int \
            FROM picked, prefixes p \
           WHERE f.id = picked.id AND p.id = f.prefix_id \
-         RETURNING {CLAIM_COLUMNS}, {PREFIX_COLUMNS}"
+         RETURNING {CLAIM_COLUMNS}, picked.taken_over, {PREFIX_COLUMNS}"
     )
 }
 

@@ -143,6 +143,7 @@ async fn a_breakers_state_is_dated_by_its_change_not_by_its_last_report() {
         last_error: Some("connection refused".to_owned()),
         succeeded: false,
         failed: true,
+        sure: true,
     };
     repositories::report_health(&mut world.conn, &b2, &open)
         .await
@@ -163,6 +164,20 @@ async fn a_breakers_state_is_dated_by_its_change_not_by_its_last_report() {
         last_error: None,
         succeeded: true,
         failed: false,
+        sure: false,
+    };
+    repositories::report_health(&mut world.conn, &b2, &closed)
+        .await
+        .unwrap();
+    let row = repositories::list(&mut world.conn).await.unwrap().remove(0);
+    assert_eq!(
+        (row.state, row.since),
+        (BreakerState::Open, since),
+        "a worker that has asked for nothing hides nobody's trouble"
+    );
+    let closed = Health {
+        sure: true,
+        ..closed
     };
     repositories::report_health(&mut world.conn, &b2, &closed)
         .await

@@ -4,8 +4,11 @@
 pub enum ClaimOutcome {
     Claimed,
     Completed,
+    /// Given back with copies still due, as while a cloud is down.
+    Waiting,
     /// Given back without an attempt, as while draining.
     Released,
+    /// The file could not be read, or the catalog not be written.
     Failed,
     /// Another worker has it by now.
     Lost,
@@ -24,7 +27,6 @@ pub enum JobOutcome {
     Retried,
     GivenBack,
     Dead,
-    Cancelled,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +41,7 @@ impl ClaimOutcome {
         match self {
             Self::Claimed => "claimed",
             Self::Completed => "completed",
+            Self::Waiting => "waiting",
             Self::Released => "released",
             Self::Failed => "failed",
             Self::Lost => "lost",
@@ -63,7 +66,6 @@ impl JobOutcome {
             Self::Retried => "retried",
             Self::GivenBack => "given_back",
             Self::Dead => "dead",
-            Self::Cancelled => "cancelled",
         }
     }
 }

@@ -15,7 +15,7 @@ fn every_metric_has_a_unit_and_labels_of_bounded_sets() {
     metrics.request("r2", "put", "ok", SECOND, 30);
     metrics.breaker("b2", BreakerState::Open);
     metrics.claims(ClaimOutcome::Claimed, 16);
-    metrics.crashes(1);
+    metrics.crash();
     metrics.spool("main", "main", 7, 1_000, 0.5);
     metrics.job("retention", JobOutcome::Done, SECOND);
     metrics.job_waited("backups", SECOND);
@@ -66,6 +66,26 @@ fn an_rpo_that_is_unknown_has_no_value() {
         value(&metrics, r#"walferry_rpo_known{cluster="main"}"#),
         Some(0.0)
     );
+}
+
+#[test]
+fn what_nobody_can_read_any_more_has_no_value() {
+    let metrics = Metrics::new();
+    metrics.backlog("main", "b2", 0, Duration::ZERO);
+    metrics.status_count("main", "VERIFIED", 3);
+    metrics.lag("main", Duration::ZERO);
+    metrics.spool("main", "main", 0, 0, 0.1);
+    metrics.queue("backups", QueueDepth::default());
+    let told = |metrics: &Metrics| {
+        let text = metrics.encode();
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples.filter(|line| line.contains('{')).count()
+    };
+    assert_eq!(told(&metrics), 12);
+    metrics.catalog_unknown();
+    assert_eq!(told(&metrics), 5, "the queue's are known");
+    metrics.queues_unknown();
+    assert_eq!(told(&metrics), 0);
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub struct WorkerIdentity {
     pub pid: u32,
     /// Every queue that this process serves, for the list of workers.
     pub queues: Vec<String>,
+    /// What it has at hand that others may not, in the program's own words.
+    pub serves: Vec<String>,
 }
 
 impl WorkerIdentity {
@@ -25,6 +27,7 @@ impl WorkerIdentity {
             host,
             pid,
             queues: queues.iter().map(ToString::to_string).collect(),
+            serves: Vec::new(),
         }
     }
 }

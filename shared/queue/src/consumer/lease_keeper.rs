@@ -91,6 +91,7 @@ async fn renew(
         shared.slots,
         u8::from(shared.drain.is_cancelled()),
         serde_json::to_string(&running).unwrap_or_default(),
+        serde_json::to_string(&worker.serves).unwrap_or_default(),
     ]
     .to_vec();
     for lease in &kept {
