@@ -102,7 +102,10 @@ fn a_cluster_with_a_queue_of_its_own_waits_for_the_worker_that_serves_it() {
         let content = walferry_tests::originals::gunzip(&object.body).expect("gzip");
         assert!(content == bytes, "{key} in {}", cloud.name());
     }
-    assert!(!jobs(&world, "sales", "done").is_empty());
+    eventually("its job is done", || {
+        let done = jobs(&world, "sales", "done");
+        wait::is(!done.is_empty(), done)
+    });
 }
 
 #[test]
@@ -178,6 +181,9 @@ fn a_job_that_is_cancelled_or_killed_lets_go_of_its_files_at_once_and_at_no_cost
         let [status, crashes, failures] = untouched;
         assert_eq!(rows, [vec![status, None, crashes, failures]], "{order}");
         assert_eq!(world.archived_files(), [MAKER.name(1)]);
+        eventually("its upload is given up", || {
+            wait::is(gate.waiting() == 0, gate.waiting())
+        });
         world.cli(&["queue", "resume"]).ok();
         world.cli(&["enqueue", "continuous-wal-archiving"]).ok();
     }
