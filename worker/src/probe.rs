@@ -13,8 +13,8 @@ use walferry_store::{BreakerState, ReadRepository as _};
 
 use crate::{jobs::continuous_wal_archiving::follow_up, setup::Setup};
 
-/// How often the breakers are looked at.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often the breakers are looked at: more often than one can open and close again.
+const EVERY: Duration = Duration::from_millis(500);
 /// How often a cloud is asked whose breaker is not closed: it is spared, and its return is
 /// noticed all the same.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -110,6 +110,11 @@ impl Standing {
     fn asks(&mut self, state: &BreakerState, now: Instant) -> bool {
         if matches!(state, BreakerState::Closed) {
             return false;
+        }
+        // Noted before the answer, which may close the breaker: a fall and a rise between
+        // two looks are a return, too.
+        if matches!(self.phase, Phase::Well) {
+            (self.phase, self.news) = (Phase::Down, true);
         }
         let asks = self.asked.is_none_or(|at| now - at >= ASK_EVERY);
         if asks {
@@ -288,6 +293,14 @@ mod tests {
         assert_eq!(standing.look(&BreakerState::Closed, now), Step::Wake);
         let health = standing.health(&BreakerState::Closed);
         assert!(health.sure && health.state == repositories::BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_fall_that_the_first_question_ends_is_a_return_too() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        assert!(standing.asks(&open(), now));
+        standing.hear(Ok(()));
+        assert_eq!(standing.look(&BreakerState::Closed, now), Step::Wake);
     }
 
     #[test]

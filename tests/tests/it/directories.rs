@@ -1,6 +1,6 @@
 //! One cluster with two archive directories: the old and the new primary after a failover.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use walferry_tests::originals::Originals;
 use walferry_tests::wal::{Fill, Maker};
@@ -20,6 +20,14 @@ fn world_with_two_directories() -> (World, PathBuf) {
     world.set_variable("WAL_ARCHIVE_DIR", "");
     world.set("clusters.main.directories", &both);
     (world, new)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test plays the disk that is gone"
+)]
+fn take_away(directory: &Path) {
+    std::fs::remove_dir_all(directory).expect("take the directory away");
 }
 
 /// The jobs that are to be tried again, with their errors.
@@ -112,7 +120,7 @@ fn a_directory_that_is_away_stops_neither_its_cluster_nor_what_lies_in_both() {
     first.terminate();
     first.wait();
 
-    std::fs::remove_dir_all(&away).expect("take the directory away");
+    take_away(&away);
     world.hand_over(&MAKER.name(2), &MAKER.bytes(2, Fill::Light));
     for gate in gates {
         gate.open();

@@ -74,7 +74,8 @@ fn a_worker_that_has_asked_for_nothing_hides_no_outage() {
         wait::is(rows == down, rows)
     });
     let check = world.cli(&["check"]);
-    assert!(check.stdout.contains("directory-grows"), "{check:?}");
+    let told = check.stdout.contains("archive.delete_after_one_copy_above");
+    assert!(told, "{check:?}");
 
     world.cloud("b2").proxy().pass();
     world.await_archived();
