@@ -19,5 +19,6 @@ pub mod pool;
 pub mod process;
 pub mod register;
 pub mod stream;
+mod systems;
 pub mod unpack;
 pub mod upload;
