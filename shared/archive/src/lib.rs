@@ -10,6 +10,7 @@ pub mod archiver;
 pub mod cycle;
 pub mod heal;
 pub mod import;
+mod import_error;
 pub mod lanes;
 pub mod leases;
 pub mod local;
