@@ -63,6 +63,8 @@ enum Command {
     Import(commands::import::Args),
     /// A cluster's place in the buckets
     Cluster(commands::cluster::Args),
+    /// A repository that left the configuration
+    Repository(commands::repository::Args),
     /// The catalog's schema
     Catalog(commands::catalog::Args),
     /// The configuration as it is understood
@@ -122,6 +124,7 @@ async fn run(
         Command::Retention(args) => commands::retention::run(&ctx, args).await,
         Command::Import(args) => commands::import::run(&ctx, args).await,
         Command::Cluster(args) => commands::cluster::run(&ctx, args).await,
+        Command::Repository(args) => commands::repository::run(&ctx, args).await,
         Command::Catalog(args) => commands::catalog::run(&ctx, args).await,
         Command::Config(args) => commands::config::run(&ctx, args).await,
     }

@@ -68,16 +68,20 @@ async fn mark(
             ),
             "after pg_upgrade run `walferry cluster upgrade`; otherwise give this cluster a prefix of its own",
         ),
-        Ok(None) => match store.list(prefix, None, 1).await {
-            Ok(page) if page.objects.is_empty() => None,
-            Ok(_) => critical(
+        Ok(None) => match owner::holds_only_marks(store, prefix).await {
+            Ok(true) => None,
+            Ok(false) => critical(
                 "not-imported",
                 format!(
                     "prefix `{prefix}` holds objects but no owner mark; nothing is written there"
                 ),
                 "`walferry import --dry-run`, then `walferry import`",
             ),
-            Err(error) => critical("repository", error.report(), "see docs/operations.md"),
+            Err(error) => critical(
+                "repository",
+                format!("{:#}", anyhow::Error::new(error)),
+                "see docs/operations.md",
+            ),
         },
         Err(error @ OwnerError::Unreadable { .. }) => {
             critical("owner-mark", error.to_string(), "see docs/operations.md")

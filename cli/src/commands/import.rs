@@ -1,23 +1,26 @@
 //! `walferry import`: adopts the objects that another system left in a prefix.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use walferry_archive::{
-    import::{Import, Progress},
+    import::{Import, Imported, Progress},
     pool::PackPool,
 };
-use walferry_catalog::{clusters, repositories};
+use walferry_catalog::{Catalog, Cluster, clusters, repositories};
 use walferry_config::{Clusters, Repositories};
 use walferry_proof::{ObjectKey, RepositoryName};
+use walferry_retain::Reconciled;
 use walferry_store::Repository;
+use walferry_wal::SystemId;
 
+use super::retention::retention;
 use crate::context::Context;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  walferry import --dry-run\n  walferry import\n\nEvery object of the prefix is read once; nothing is deleted or overwritten. Exits 1 when objects were left."
+    after_help = "Examples:\n  walferry import --dry-run\n  walferry import\n\nEvery object of the prefix is read once; nothing is deleted or overwritten. Then the catalog's rows are compared with the buckets: a copy that is not there is due again. Exits 1 when objects were left or something still differs."
 )]
 pub(crate) struct Args {
     /// Read and tell, catalog nothing, set no mark
@@ -26,6 +29,10 @@ pub(crate) struct Args {
     /// The cluster [default: the only one]
     #[arg(long)]
     cluster: Option<String>,
+    /// Which database system the cluster is, for a new catalog and a prefix that is marked
+    /// already: `SELECT system_identifier FROM pg_control_system()`
+    #[arg(long)]
+    system_id: Option<SystemId>,
 }
 
 #[derive(serde::Serialize)]
@@ -37,6 +44,22 @@ struct Shown {
     objects: u64,
     adopted: u64,
     left: Vec<Left>,
+    compared: Vec<Compared>,
+}
+
+/// The catalog's rows beside what a repository holds.
+#[derive(serde::Serialize)]
+struct Compared {
+    prefix: String,
+    repository: String,
+    /// Copies that are due again, as they are not there.
+    due: u64,
+    /// Files that are nowhere and older than the window.
+    forgotten: u64,
+    /// Files that are nowhere: holes in the archive.
+    lost: Vec<String>,
+    /// What still differs and keeps retention from acting.
+    differences: Vec<String>,
 }
 
 #[derive(serde::Serialize)]
@@ -90,11 +113,17 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
         required: &stores.required(),
         cluster: &row.name,
         prefix: &row.prefix,
+        system_id: args.system_id,
         dry_run: args.dry_run,
     }
     .run(&Bar(bar.clone()))
     .await?;
     bar.finish_and_clear();
+    let compared = if args.dry_run {
+        Vec::new()
+    } else {
+        reconcile(ctx, catalog, &row, &imported).await?
+    };
     let shown = Shown {
         cluster: row.name,
         prefix: row.prefix.key_prefix.to_string(),
@@ -107,17 +136,49 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
             .into_iter()
             .map(|left| Left {
                 repository: left.repository.to_string(),
-                key: left.key,
+                key: left.key.to_string(),
                 reason: left.reason,
             })
             .collect(),
+        compared: compared.into_iter().map(shown_comparison).collect(),
     };
     ctx.output.show(&shown, text)?;
-    Ok(if shown.left.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let agrees = |one: &Compared| one.lost.is_empty() && one.differences.is_empty();
+    Ok(
+        if shown.left.is_empty() && shown.compared.iter().all(agrees) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        },
+    )
+}
+
+/// Lets retention act again: what was left is accepted, as a person is told of it here.
+async fn reconcile(
+    ctx: &Context,
+    catalog: Catalog,
+    cluster: &Cluster,
+    imported: &Imported,
+) -> anyhow::Result<Vec<Reconciled>> {
+    let left: HashSet<(RepositoryName, ObjectKey)> = imported
+        .left
+        .iter()
+        .map(|left| (left.repository.clone(), left.key.clone()))
+        .collect();
+    Ok(retention(ctx, catalog)?.reconcile(cluster, &left).await?)
+}
+
+fn shown_comparison(one: Reconciled) -> Compared {
+    Compared {
+        prefix: one.prefix.to_string(),
+        repository: one.repository.to_string(),
+        due: one.repaired.due,
+        forgotten: one.repaired.forgotten,
+        lost: one.repaired.lost.iter().map(ToString::to_string).collect(),
+        differences: one.differs.map_or_else(Vec::new, |found| {
+            found.differences.iter().map(ToString::to_string).collect()
+        }),
+    }
 }
 
 fn text(shown: &Shown) -> String {
@@ -137,6 +198,23 @@ fn text(shown: &Shown) -> String {
             "left {} in {}: {}\n",
             left.key, left.repository, left.reason
         ));
+    }
+    for one in &shown.compared {
+        if one.due + one.forgotten > 0 {
+            text.push_str(&format!(
+                "{} of {}: {} copies are not there and due again, {} old files are forgotten\n",
+                one.prefix, one.repository, one.due, one.forgotten
+            ));
+        }
+        for file in &one.lost {
+            text.push_str(&format!("LOST {file}: no repository has it any more\n"));
+        }
+        for difference in &one.differences {
+            text.push_str(&format!(
+                "DIFFERS in {}: {difference}; retention does not act\n",
+                one.repository
+            ));
+        }
     }
     if shown.dry_run {
         text.push_str("nothing was changed. HINT: run it without --dry-run to adopt them\n");

@@ -11,6 +11,7 @@ pub(crate) mod ls;
 pub(crate) mod push;
 pub(crate) mod quarantine;
 pub(crate) mod queue;
+pub(crate) mod repository;
 pub(crate) mod retention;
 pub(crate) mod status;
 pub(crate) mod workers;

@@ -229,7 +229,8 @@ async fn apply(
     })
 }
 
-fn retention(ctx: &Context, catalog: Catalog) -> anyhow::Result<Retention> {
+/// Retention as it is configured.
+pub(super) fn retention(ctx: &Context, catalog: Catalog) -> anyhow::Result<Retention> {
     let (repositories, settings) = ctx.get::<(Repositories, Settings)>()?;
     let stores = repositories
         .iter()

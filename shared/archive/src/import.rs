@@ -2,20 +2,29 @@
 //! the file that their name says are cataloged with their age, the rest is listed. Only then
 //! is the owner mark set, and the prefix written to.
 //!
+//! Whose the prefix is comes first: a stranger's archive is neither adopted nor marked.
+//!
 //! A second run is harmless: adopting what is adopted changes nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use walferry_catalog::{
     Catalog, CatalogError, Prefix,
     adoption::{self, Adoption},
     clusters, labels,
 };
-use walferry_layout::{metadata::ObjectMetadata, owner_key, parse_key};
+use walferry_layout::{OwnerMark, metadata::ObjectMetadata, owner_key, parse_key};
 use walferry_proof::{Evidence, ObjectKey, Reported, RepositoryName, Sha256, Verified};
-use walferry_store::{Listed, Repository, StoreError};
-use walferry_wal::{History, Label, PageHeader, SegmentSize, SystemId, WalFile};
+use walferry_store::{Listed, PutNew, Repository};
+use walferry_wal::{
+    HeaderError, History, HistoryError, Label, LabelError, PageHeader, SegmentSize, SystemId,
+    WalFile,
+};
 
+pub use crate::import_error::ImportError;
 use crate::{
     owner::{self, Owner, OwnerError},
     pool::PackPool,
@@ -44,42 +53,9 @@ pub struct Left {
     /// Where.
     pub repository: RepositoryName,
     /// Which object.
-    pub key: String,
+    pub key: ObjectKey,
     /// Why.
     pub reason: String,
-}
-
-/// An import stopped. What was adopted stays adopted; run it again.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// A repository failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The catalog failed.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The prefix is somebody else's.
-    #[error(transparent)]
-    Owner(#[from] OwnerError),
-    /// Reading an object was interrupted.
-    #[error("read `{key}` back from `{repository}`")]
-    Read {
-        /// Where.
-        repository: RepositoryName,
-        /// Which object.
-        key: ObjectKey,
-        /// Why.
-        #[source]
-        source: UnpackError,
-    },
-    /// No segment says whose WAL this is.
-    #[error(
-        "prefix `{prefix}` holds no readable segment, so its system id is unknown. HINT: archive a segment of the cluster first, or give the cluster another prefix"
-    )]
-    NoSystem {
-        /// Which prefix.
-        prefix: String,
-    },
 }
 
 /// Tells a person how far it is.
@@ -102,6 +78,9 @@ pub struct Import<'a> {
     pub cluster: &'a str,
     /// The cluster's open prefix.
     pub prefix: &'a Prefix,
+    /// The cluster's database system by a person's word: a catalog that is new knows it from
+    /// nobody else.
+    pub system_id: Option<SystemId>,
     /// Only tell.
     pub dry_run: bool,
 }
@@ -122,10 +101,19 @@ impl Import<'_> {
     /// is still not written to.
     pub async fn run(&self, progress: &dyn Progress) -> Result<Imported, ImportError> {
         let mut imported = Imported {
-            system_id: self.prefix.system_id,
+            system_id: self.expected()?,
             ..Imported::default()
         };
         let mut size = self.prefix.segment_size;
+        let mut marked = HashSet::new();
+        for repository in self.repositories {
+            let prefix = &self.prefix.key_prefix;
+            if let Some(mark) = owner::read_mark(repository.as_ref(), prefix).await? {
+                self.belongs(repository.name(), &mark, imported.system_id)?;
+                size = size.or(Some(mark.segment_size));
+                marked.insert(repository.name());
+            }
+        }
         let mut files: BTreeMap<WalFile, Found> = BTreeMap::new();
         for repository in self.repositories {
             let mut after: Option<ObjectKey> = None;
@@ -138,6 +126,7 @@ impl Import<'_> {
                     self.look(
                         repository.as_ref(),
                         listed,
+                        marked.contains(repository.name()),
                         &mut files,
                         &mut imported,
                         &mut size,
@@ -160,15 +149,27 @@ impl Import<'_> {
                 prefix: self.prefix.key_prefix.to_string(),
             });
         };
-        imported.adopted = files.len() as u64;
         if self.dry_run {
+            imported.adopted = files.len() as u64;
             return Ok(imported);
         }
         let mut conn = self.catalog.get().await?;
         clusters::set_identity(&mut conn, self.prefix.id, system_id, segment_size).await?;
         drop(conn);
         for found in files.into_values() {
-            self.adopt(found).await?;
+            match self.adopt(&found).await {
+                Ok(()) => imported.adopted += 1,
+                // The name is known with other content: a file that waits in the archive
+                // directory, say. One of the two is wrong, and a person has to look.
+                Err(ImportError::Catalog(error @ CatalogError::Conflict { .. })) => {
+                    imported.left.extend(found.proofs.iter().map(|proof| Left {
+                        repository: proof.repository().clone(),
+                        key: proof.key().clone(),
+                        reason: error.to_string(),
+                    }));
+                }
+                Err(error) => return Err(error),
+            }
         }
         let owner = Owner {
             cluster: self.cluster.to_owned(),
@@ -176,15 +177,62 @@ impl Import<'_> {
             segment_size,
         };
         for repository in self.repositories {
-            owner::set_mark(repository.as_ref(), &self.prefix.key_prefix, &owner).await?;
+            let (repository, prefix) = (repository.as_ref(), &self.prefix.key_prefix);
+            if owner::set_mark(repository, prefix, &owner).await? == PutNew::Exists
+                && let Some(mark) = owner::read_mark(repository, prefix).await?
+            {
+                // Set while the objects were read, perhaps by somebody else.
+                self.belongs(repository.name(), &mark, imported.system_id)?;
+            }
         }
         Ok(imported)
+    }
+
+    /// Which system the cluster is, by the catalog or by a person.
+    fn expected(&self) -> Result<Option<SystemId>, CatalogError> {
+        match (self.prefix.system_id, self.system_id) {
+            (Some(recorded), Some(found)) if recorded != found => {
+                Err(CatalogError::SystemMismatch {
+                    prefix: self.prefix.key_prefix.clone(),
+                    recorded,
+                    found,
+                })
+            }
+            (recorded, said) => Ok(recorded.or(said)),
+        }
+    }
+
+    fn belongs(
+        &self,
+        repository: &RepositoryName,
+        mark: &OwnerMark,
+        expected: Option<SystemId>,
+    ) -> Result<(), ImportError> {
+        let (repository, prefix) = (repository.clone(), self.prefix.key_prefix.clone());
+        let (cluster, found) = (mark.cluster.clone(), mark.system_id);
+        match expected {
+            Some(ours) if ours == found => Ok(()),
+            Some(ours) => Err(ImportError::Owner(OwnerError::OtherSystem {
+                repository,
+                prefix,
+                cluster,
+                found,
+                ours,
+            })),
+            None => Err(ImportError::Unconfirmed {
+                repository,
+                prefix,
+                cluster,
+                found,
+            }),
+        }
     }
 
     async fn look(
         &self,
         repository: &dyn Repository,
         listed: Listed,
+        marked: bool,
         files: &mut BTreeMap<WalFile, Found>,
         imported: &mut Imported,
         size: &mut Option<SegmentSize>,
@@ -197,7 +245,7 @@ impl Import<'_> {
         let mut leave = |reason: String| {
             imported.left.push(Left {
                 repository: repository.name().clone(),
-                key: listed.key.to_string(),
+                key: listed.key.clone(),
                 reason,
             });
         };
@@ -229,8 +277,16 @@ impl Import<'_> {
                 *size = Some(segment_size);
             }
             Ok(None) => {}
-            Err(reason) => {
-                leave(reason);
+            Err(Misfit::Stranger { found, ours }) if !marked => {
+                return Err(ImportError::Stranger {
+                    repository: repository.name().clone(),
+                    key: listed.key,
+                    found,
+                    ours,
+                });
+            }
+            Err(misfit) => {
+                leave(misfit.to_string());
                 return Ok(());
             }
         }
@@ -264,7 +320,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    async fn adopt(&self, found: Found) -> Result<(), ImportError> {
+    async fn adopt(&self, found: &Found) -> Result<(), ImportError> {
         let adoption = Adoption {
             file: found.file,
             sha256: found.contents.plain_sha256,
@@ -307,26 +363,51 @@ impl Import<'_> {
     }
 }
 
+/// Why an object is not what its name says.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    #[error("the segment belongs to system {found}, not to {ours}")]
+    Stranger { found: SystemId, ours: SystemId },
+    #[error(transparent)]
+    Header(HeaderError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Label(#[from] LabelError),
+}
+
+impl From<HeaderError> for Misfit {
+    fn from(error: HeaderError) -> Self {
+        match error {
+            HeaderError::System { expected, found } => Self::Stranger {
+                found,
+                ours: expected,
+            },
+            error => Self::Header(error),
+        }
+    }
+}
+
 /// Whether the content is what the name says; a segment also tells whose it is.
 fn fits(
     file: &WalFile,
     contents: &Contents,
     system: Option<SystemId>,
-) -> Result<Option<(SystemId, SegmentSize)>, String> {
+) -> Result<Option<(SystemId, SegmentSize)>, Misfit> {
     match file {
         WalFile::Segment(name) | WalFile::Partial(name) => {
-            let header = PageHeader::parse(&contents.head).map_err(|error| error.to_string())?;
-            header
-                .check(name, contents.plain_size, system)
-                .map_err(|error| error.to_string())?;
+            let header = PageHeader::parse(&contents.head)?;
+            header.check(name, contents.plain_size, system)?;
             Ok(Some((header.system_id, header.segment_size)))
         }
-        WalFile::History(timeline) => History::parse(*timeline, &contents.head)
-            .map(|_| None)
-            .map_err(|error| error.to_string()),
-        WalFile::Label { .. } => Label::parse(&contents.head)
-            .map(|_| None)
-            .map_err(|error| error.to_string()),
+        WalFile::History(timeline) => {
+            History::parse(*timeline, &contents.head)?;
+            Ok(None)
+        }
+        WalFile::Label { .. } => {
+            Label::parse(&contents.head)?;
+            Ok(None)
+        }
     }
 }
 

@@ -19,8 +19,6 @@ use crate::unpack::{self, UnpackError};
 
 /// A mark is a few hundred bytes; what is larger is none.
 const LARGEST_MARK: u64 = 64 << 10;
-/// So many objects of a prefix are marks.
-const OURS: usize = 2;
 
 /// Why nothing may be written to a prefix.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +182,27 @@ pub async fn set_mark(
         })
 }
 
+/// Whether nothing lies under `prefix` but marks of ours: retention may have left its own in
+/// a prefix where nothing was archived yet, and that is nobody's past.
+///
+/// # Errors
+/// [`OwnerError::Store`].
+pub async fn holds_only_marks(
+    repository: &dyn Repository,
+    prefix: &KeyPrefix,
+) -> Result<bool, OwnerError> {
+    let ours = [owner_key(prefix), catalog_key(prefix)];
+    let page = repository
+        .list(prefix, None, ours.len() + 1)
+        .await
+        .map_err(|source| OwnerError::Store {
+            repository: repository.name().clone(),
+            prefix: prefix.clone(),
+            source,
+        })?;
+    Ok(!page.more && page.objects.iter().all(|object| ours.contains(&object.key)))
+}
+
 async fn read_or_set(
     repository: &dyn Repository,
     prefix: &KeyPrefix,
@@ -192,21 +211,8 @@ async fn read_or_set(
     if let Some(mark) = read_mark(repository, prefix).await? {
         return Ok(mark);
     }
-    let page = repository
-        .list(prefix, None, OURS + 1)
-        .await
-        .map_err(|source| OwnerError::Store {
-            repository: repository.name().clone(),
-            prefix: prefix.clone(),
-            source,
-        })?;
-    // Another worker may have set the mark between our GET and our LIST, and retention may
-    // have left its own in a prefix where nothing was archived yet: neither is anybody's past.
-    let only_ours = page
-        .objects
-        .iter()
-        .all(|object| [owner_key(prefix), catalog_key(prefix)].contains(&object.key));
-    if !only_ours || page.more {
+    // Another worker may have set the mark between our GET and our LIST.
+    if !holds_only_marks(repository, prefix).await? {
         return match read_mark(repository, prefix).await? {
             Some(mark) => Ok(mark),
             None => Err(OwnerError::Unmarked {

@@ -3,11 +3,15 @@
 //! Idempotent: what is registered as it lies there is passed over, so that any number of
 //! workers may scan one directory at once.
 
-use std::{collections::HashSet, path::PathBuf, str::FromStr as _};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    str::FromStr as _,
+};
 
 use chrono::{DateTime, Utc};
 use walferry_catalog::{
-    CatalogError, DirectoryId, clusters, events,
+    CatalogError, DirectoryId, PrefixId, clusters, events,
     intake::{self, LocalStat, NewFile, ScanReport, SeenFile},
     suspects::{self, NewSuspect},
 };
@@ -16,7 +20,10 @@ use walferry_spool::{
 };
 use walferry_wal::{NameError, SegmentSize, SystemId, WalFile};
 
-use crate::archiver::{Archiver, Served, ServedDirectory};
+use crate::{
+    archiver::{Archiver, Served, ServedDirectory},
+    systems::Systems,
+};
 
 /// Files that are examined and registered with one statement.
 const BATCH: usize = 500;
@@ -138,25 +145,37 @@ impl Archiver {
         found: &mut Found,
     ) -> Result<(), RegisterError> {
         let mut conn = self.0.catalog.get().await?;
-        let row = clusters::clusters(&mut conn)
-            .await?
-            .into_iter()
-            .find(|row| row.id == cluster.id);
-        let Some(row) = row else { return Ok(()) };
+        let prefixes = clusters::prefixes(&mut conn, cluster.id).await?;
         drop(conn);
-        let (path, files, system) = (served.path.clone(), batch.to_vec(), row.prefix.system_id);
+        let Some(mut systems) = Systems::of(&prefixes) else {
+            return Ok(());
+        };
+        let (path, files) = (served.path.clone(), batch.to_vec());
         let examined = on_a_thread(served, move || {
             let directory = Directory::open(&path)?;
-            Ok(examine(&directory, &files, system))
+            Ok(examine(&directory, &files))
         })
         .await?;
         let mut identity = None;
-        let mut fresh = Vec::new();
+        let mut fresh: BTreeMap<PrefixId, Vec<NewFile>> = BTreeMap::new();
         for (file, outcome) in examined {
             match outcome {
                 Ok((stat, pages)) => {
-                    identity = identity.or(pages);
-                    fresh.push(NewFile {
+                    let prefix = match pages {
+                        Some((system, _)) => systems.place(system),
+                        None => Ok(systems.place_unsigned()),
+                    };
+                    let prefix = match prefix {
+                        Ok(prefix) => prefix,
+                        Err(suspicion) => {
+                            found.suspect(file.to_string(), &suspicion);
+                            continue;
+                        }
+                    };
+                    if systems.is_open(prefix) {
+                        identity = identity.or(pages);
+                    }
+                    fresh.entry(prefix).or_default().push(NewFile {
                         file,
                         stat: local_stat(&stat),
                         mtime: time(stat.mtime_ns),
@@ -174,18 +193,15 @@ impl Archiver {
             }
         }
         let mut conn = self.0.catalog.get().await?;
-        if let (None, Some((system, size))) = (row.prefix.system_id, identity) {
-            clusters::set_identity(&mut conn, row.prefix.id, system, size).await?;
+        for prefix in prefixes.iter().filter(|prefix| systems.is_open(prefix.id)) {
+            if let (None, Some((system, size))) = (prefix.system_id, identity) {
+                clusters::set_identity(&mut conn, prefix.id, system, size).await?;
+            }
         }
-        if !fresh.is_empty() {
-            let registered = intake::register(
-                &mut conn,
-                row.prefix.id,
-                served.id,
-                &fresh,
-                &self.required(),
-            )
-            .await?;
+        for (prefix, files) in fresh {
+            let required = self.required();
+            let registered =
+                intake::register(&mut conn, prefix, served.id, &files, &required).await?;
             tracing::debug!(
                 cluster.name,
                 new = registered.new,
@@ -328,16 +344,11 @@ impl Found {
 
 type Examined = Result<(FileId, Option<(SystemId, SegmentSize)>), InspectError>;
 
-fn examine(
-    directory: &Directory,
-    files: &[WalFile],
-    system: Option<SystemId>,
-) -> Vec<(WalFile, Examined)> {
-    // The first segment names the system; the rest of the batch has to agree with it.
-    let mut system = system;
+fn examine(directory: &Directory, files: &[WalFile]) -> Vec<(WalFile, Examined)> {
     let mut examined = Vec::with_capacity(files.len());
     for file in files {
-        let outcome = walferry_spool::inspect(directory, file, system).map(|inspected| {
+        // Whose it is decides where it belongs, and is asked for when all are examined.
+        let outcome = walferry_spool::inspect(directory, file, None).map(|inspected| {
             let pages = match inspected.content {
                 Content::Pages {
                     header,
@@ -347,7 +358,6 @@ fn examine(
                         tracing::warn!(segment.name = %file, magic = format!("{:04X}", magic.0),
                             "pages of an unknown PostgreSQL version; archived all the same");
                     }
-                    system = Some(header.system_id);
                     Some((header.system_id, header.segment_size))
                 }
                 Content::History(_) | Content::Label(_) => None,

@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
-use serde::Serialize;
-use walferry_proof::{KeyPrefix, RepositoryName};
+use walferry_proof::KeyPrefix;
 use walferry_wal::{SegmentSize, SystemId};
 
 use crate::error::CatalogError;
@@ -34,26 +33,6 @@ pub struct Prefix {
     pub segment_size: Option<SegmentSize>,
     pub opened_at: DateTime<Utc>,
     pub closed_at: Option<DateTime<Utc>>,
-}
-
-/// What a repository's owner mark says about a prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OwnerMarkState {
-    Unknown,
-    Ours,
-    /// Names another system: nothing is written.
-    Foreign,
-    /// Objects but no mark: nothing is written before `walferry import`.
-    Unimported,
-}
-
-#[derive(Debug, Clone)]
-pub struct OwnerMarkRow {
-    pub repository: RepositoryName,
-    pub state: OwnerMarkState,
-    pub detail: String,
-    pub seen_at: DateTime<Utc>,
 }
 
 /// A directory that files are handed over through, as it was last scanned.
@@ -164,13 +143,29 @@ pub async fn prefixes(
 /// Records which system archives into a prefix. The first one wins.
 ///
 /// # Errors
-/// `SystemMismatch` or `SegmentSizeMismatch` when the prefix belongs to another.
+/// `SystemMismatch` or `SegmentSizeMismatch` when the prefix belongs to another,
+/// `SystemElsewhere` when the system has another prefix of the same cluster: one archive is
+/// never split over two.
 pub async fn set_identity(
     conn: &mut AsyncPgConnection,
     prefix: PrefixId,
     system: SystemId,
     segment_size: SegmentSize,
 ) -> Result<(), CatalogError> {
+    let elsewhere = diesel::sql_query(format!(
+        "SELECT {PREFIX_COLUMNS} FROM prefixes p JOIN prefixes own ON own.cluster_id = p.cluster_id \
+          WHERE own.id = $1 AND p.id <> $1 AND p.system_id = $2::numeric"
+    ))
+    .bind::<BigInt, _>(prefix.0)
+    .bind::<Text, _>(system.to_string())
+    .load::<PrefixRow>(conn)
+    .await?;
+    if let Some(elsewhere) = elsewhere.into_iter().next() {
+        return Err(CatalogError::SystemElsewhere {
+            system,
+            prefix: elsewhere.parse()?.key_prefix,
+        });
+    }
     // `coalesce` lets only the first writer set a value, also when two race: the second
     // waits for the row and then sees the first's.
     let now = diesel::sql_query(format!(
@@ -299,79 +294,6 @@ pub async fn directories(
             fs_available: count(row.fs_available),
         })
         .collect())
-}
-
-pub async fn record_owner_mark(
-    conn: &mut AsyncPgConnection,
-    prefix: PrefixId,
-    repository: &RepositoryName,
-    state: OwnerMarkState,
-    detail: &str,
-) -> Result<(), CatalogError> {
-    diesel::sql_query(
-        "INSERT INTO owner_marks (prefix_id, repository, state, detail) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (prefix_id, repository) DO UPDATE \
-            SET state = excluded.state, detail = excluded.detail, seen_at = clock_timestamp()",
-    )
-    .bind::<BigInt, _>(prefix.0)
-    .bind::<Text, _>(repository.as_str())
-    .bind::<Text, _>(state.as_str())
-    .bind::<Text, _>(detail)
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-pub async fn owner_marks(
-    conn: &mut AsyncPgConnection,
-    prefix: PrefixId,
-) -> Result<Vec<OwnerMarkRow>, CatalogError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        repository: String,
-        #[diesel(sql_type = Text)]
-        state: String,
-        #[diesel(sql_type = Text)]
-        detail: String,
-        #[diesel(sql_type = Timestamptz)]
-        seen_at: DateTime<Utc>,
-    }
-    diesel::sql_query(
-        "SELECT repository, state, detail, seen_at FROM owner_marks WHERE prefix_id = $1 \
-          ORDER BY repository",
-    )
-    .bind::<BigInt, _>(prefix.0)
-    .load::<Row>(conn)
-    .await?
-    .into_iter()
-    .map(|row| {
-        Ok(OwnerMarkRow {
-            repository: rows::parse("repository name", &row.repository)?,
-            state: OwnerMarkState::parse(&row.state)?,
-            detail: row.detail,
-            seen_at: row.seen_at,
-        })
-    })
-    .collect()
-}
-
-impl OwnerMarkState {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Ours => "ours",
-            Self::Foreign => "foreign",
-            Self::Unimported => "unimported",
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, CatalogError> {
-        [Self::Unknown, Self::Ours, Self::Foreign, Self::Unimported]
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| rows::malformed("owner mark state", text))
-    }
 }
 
 async fn lock_prefixes(conn: &mut AsyncPgConnection) -> Result<(), CatalogError> {

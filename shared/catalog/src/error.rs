@@ -75,6 +75,8 @@ pub enum CatalogError {
         recorded: SystemId,
         found: SystemId,
     },
+    #[error("system {system} archives into `{prefix}` of the same cluster")]
+    SystemElsewhere { system: SystemId, prefix: KeyPrefix },
     #[error("prefix `{prefix}` holds segments of {recorded} bytes, not of {found}")]
     SegmentSizeMismatch {
         prefix: KeyPrefix,
@@ -134,6 +136,7 @@ impl CatalogError {
             | Self::SchemaNewer { .. }
             | Self::Migration { .. }
             | Self::SystemMismatch { .. }
+            | Self::SystemElsewhere { .. }
             | Self::SegmentSizeMismatch { .. }
             | Self::PrefixTaken { .. }
             | Self::PrefixDiffers { .. }
@@ -177,6 +180,9 @@ impl CatalogError {
             }
             Self::SystemMismatch { .. } => Some(
                 "HINT: after pg_upgrade run `walferry cluster upgrade`; else check which server archives into this directory",
+            ),
+            Self::SystemElsewhere { .. } => Some(
+                "HINT: the next prefix is for the system that pg_upgrade makes; this one stays in its own",
             ),
             Self::PrefixTaken { .. } | Self::PrefixDiffers { .. } => {
                 Some("HINT: give each cluster a key prefix of its own and keep it")

@@ -184,23 +184,6 @@ pub async fn histories(
     .collect()
 }
 
-/// Timelines whose history file is registered under the prefix, archived or not yet.
-pub async fn history_timelines(
-    conn: &mut AsyncPgConnection,
-    prefix: PrefixId,
-) -> Result<Vec<TimelineId>, CatalogError> {
-    diesel::sql_query(
-        "SELECT timeline AS id FROM wal_files WHERE prefix_id = $1 AND kind = 'history' \
-          ORDER BY timeline",
-    )
-    .bind::<BigInt, _>(prefix.0)
-    .load::<rows::Id>(conn)
-    .await?
-    .into_iter()
-    .map(|row| timeline(row.id))
-    .collect()
-}
-
 pub(crate) fn timeline(number: i64) -> Result<TimelineId, CatalogError> {
     u32::try_from(number)
         .ok()

@@ -1,6 +1,6 @@
 //! The embedded migrations and the lock they are applied under.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::QueryableByName;
 use diesel::migration::{Migration, MigrationSource};
@@ -21,10 +21,20 @@ const LOCK: i64 = 0x7761_6c66_6572_7279;
 /// How long a second `migrate` waits for the first, and a change for a table in use.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a change stands in the queue for a table at a time: every statement of the
+/// running programs on that table stands behind it.
+const IN_QUEUE: Duration = Duration::from_secs(2);
+/// So long they go before it queues again.
+const OUT_OF_QUEUE: Duration = Duration::from_secs(1);
+
 pub(crate) async fn migrate(conn: AsyncPgConnection) -> Result<Vec<String>, CatalogError> {
     under_lock(conn, |harness| {
-        let applied = harness.run_pending_migrations(MIGRATIONS)?;
-        Ok(applied.iter().map(ToString::to_string).collect())
+        let mut applied = Vec::new();
+        for migration in harness.pending_migrations(MIGRATIONS)? {
+            patiently(|| harness.run_migration(&*migration).map(drop))?;
+            applied.push(migration.name().version().to_string());
+        }
+        Ok(applied)
     })
     .await
 }
@@ -124,6 +134,8 @@ async fn under_lock<R: Send + 'static>(
         PATIENCE.as_millis()
     ))
     .await?;
+    conn.batch_execute(&format!("SET lock_timeout = {}", IN_QUEUE.as_millis()))
+        .await?;
     // The harness blocks its thread, which a runtime of one thread does not survive: it gets
     // a thread that may block.
     tokio::task::spawn_blocking(move || work(&mut AsyncMigrationHarness::new(conn)))
@@ -132,4 +144,24 @@ async fn under_lock<R: Send + 'static>(
             source: Box::new(error),
         })?
         .map_err(|source| CatalogError::Migration { source })
+}
+
+/// Tries a change again that waited in vain for a table.
+fn patiently(
+    mut change: impl FnMut() -> diesel::migration::Result<()>,
+) -> diesel::migration::Result<()> {
+    let began = Instant::now();
+    loop {
+        match change() {
+            // Each change is one transaction: nothing of it is left. The harness hands on the
+            // server's words only.
+            Err(error)
+                if error.to_string().contains("canceling statement due to")
+                    && began.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(OUT_OF_QUEUE);
+            }
+            done => return done,
+        }
+    }
 }

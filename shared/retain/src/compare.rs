@@ -34,6 +34,9 @@ pub struct Comparison {
     /// Every file whose object is missing, for [`crate::repair`].
     #[serde(skip)]
     pub missing: Vec<WalFile>,
+    /// Every object that the catalog has never heard of.
+    #[serde(skip)]
+    pub unknown: Vec<ObjectKey>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -85,6 +88,7 @@ pub async fn compare(
         total: 0,
         differences: Vec::new(),
         missing: Vec::new(),
+        unknown: Vec::new(),
     };
     let mut rows = rows(catalog, prefix, repository.name()).await?;
     found.copies = rows.values().filter(|row| row.verified).count() as u64;
@@ -136,10 +140,9 @@ pub async fn compare(
         let known = retention::registered(&mut conn, prefix.id, &names).await?;
         let known: std::collections::HashSet<WalFile> = known.into_iter().collect();
         for (file, size) in page.iter().filter(|(file, _)| !known.contains(file)) {
-            found.differs(Difference::Unknown {
-                key: object_key(&prefix.key_prefix, file),
-                size: *size,
-            });
+            let key = object_key(&prefix.key_prefix, file);
+            found.unknown.push(key.clone());
+            found.differs(Difference::Unknown { key, size: *size });
         }
     }
     let missing = rows.into_iter().filter(|(_, row)| row.verified);

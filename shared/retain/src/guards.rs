@@ -83,16 +83,19 @@ impl Untrusted {
                 found: mark.identity.id,
             });
         }
-        if mark.identity.epoch > identity.epoch {
+        let compared = compared.filter(|compared| compared.id == identity.id);
+        // The catalog's epoch alone does not tell: after a restore another bucket's run may
+        // have raised it above what this bucket, which was away, has seen.
+        let known = compared.map_or(identity.epoch, |compared| {
+            compared.epoch.min(identity.epoch)
+        });
+        if mark.identity.epoch > known {
             return Some(Self::Restored {
                 bucket: mark.identity.epoch,
-                catalog: identity.epoch,
+                catalog: known,
             });
         }
-        match compared {
-            Some(compared) if compared.id == identity.id => None,
-            _ => Some(Self::NeverCompared),
-        }
+        compared.is_none().then_some(Self::NeverCompared)
     }
 }
 
@@ -258,7 +261,13 @@ mod tests {
     fn only_a_catalog_that_was_compared_and_not_restored_is_trusted() {
         let same = Some(identity(1, 5));
         check(same, same, None);
-        check(Some(identity(1, 4)), Some(identity(1, 2)), None);
+        check(Some(identity(1, 4)), Some(identity(1, 4)), None);
+        // Another bucket's run raised the epoch while this bucket was away.
+        let behind = Untrusted::Restored {
+            bucket: 4,
+            catalog: 2,
+        };
+        check(Some(identity(1, 4)), Some(identity(1, 2)), Some(behind));
         check(None, same, Some(Untrusted::NoMark));
         check(same, None, Some(Untrusted::NeverCompared));
         check(same, Some(identity(2, 5)), Some(Untrusted::NeverCompared));

@@ -1,11 +1,12 @@
 //! A run: look, refuse or act, tell.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use walferry_catalog::events;
 use walferry_catalog::identity::{self, Identity};
 use walferry_catalog::retention::{self as rows, Begun, RunId, RunResult, Started};
@@ -35,7 +36,7 @@ pub struct Retention {
     pub(crate) catalog: Catalog,
     pub(crate) repositories: Vec<Arc<dyn Repository>>,
     pub(crate) policy: Policy,
-    lease: Duration,
+    pub(crate) lease: Duration,
 }
 
 /// Whether somebody looked at the plan.
@@ -89,25 +90,54 @@ impl Retention {
     /// Deletes what may go, if no guard refuses, and logs what a person should know.
     ///
     /// May be dropped or killed at any point: what was begun is EXPIRING in the catalog and
-    /// is finished by the next run (after the lease of a killed one). A second run at the
+    /// is finished by the next run (after the lease of this one). A second run at the
     /// same time is refused; one that takes over after the lease fences the first.
     ///
     /// # Errors
     /// When the catalog does not answer; what was begun is due again. Failures of a
     /// repository are in the report.
     pub async fn apply(&self, cluster: &Cluster, consent: Consent) -> Result<Report, RetainError> {
+        let report = self.apply_until(cluster, consent, std::future::pending());
+        Ok(report.await?.expect("nothing stops it"))
+    }
+
+    /// The same until `stop`, then `None`. The run is over then, so that the next one need
+    /// not wait for its lease.
+    ///
+    /// # Errors
+    /// As [`Retention::apply`].
+    pub async fn apply_until(
+        &self,
+        cluster: &Cluster,
+        consent: Consent,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Report>, RetainError> {
         let mut conn = self.catalog.get().await?;
+        let last = rows::last_run(&mut conn, cluster.id).await?;
         let run = match rows::start_run(&mut conn, cluster.id, self.lease).await? {
             Started::Run(run) => run,
             Started::Busy { since } => {
                 drop(conn);
                 let now = Utc::now();
                 let busy = vec![Refusal::AnotherRun { since }];
-                return Ok(refused(cluster, now, Vec::new(), busy));
+                return Ok(Some(refused(cluster, now, Vec::new(), busy)));
             }
         };
         drop(conn);
-        let report = self.run(cluster, consent, run).await;
+        let report = {
+            let work = pin!(self.run(cluster, consent, run));
+            match select(work, pin!(stop)).await {
+                Either::Left((report, _)) => Some(report),
+                Either::Right(((), _)) => None,
+            }
+        };
+        // Here what was stopped is gone, and its connections are back in the pool.
+        let Some(report) = report else {
+            // Of the window it says what the last one said.
+            let window_proven = last.is_some_and(|last| last.window_proven);
+            self.give_up(run, window_proven).await?;
+            return Ok(None);
+        };
         let result = match &report {
             Ok(report) => RunResult {
                 planned: report.planned(),
@@ -133,7 +163,20 @@ impl Retention {
             }
             log(report);
         }
-        report
+        report.map(Some)
+    }
+
+    /// Ends a run that was stopped.
+    async fn give_up(&self, run: RunId, window_proven: bool) -> Result<(), RetainError> {
+        let mut conn = self.catalog.get().await?;
+        let result = RunResult {
+            planned: 0,
+            deleted: 0,
+            failed: 0,
+            window_proven,
+            outcome: "stopped: the program ends".to_owned(),
+        };
+        Ok(rows::finish_run(&mut conn, run, &result).await?)
     }
 
     async fn run(

@@ -11,8 +11,15 @@ const MAKER: Maker = Maker {
     seed: 0,
 };
 
+#[derive(Clone)]
+struct Label {
+    name: String,
+    text: String,
+    days_ago: i64,
+}
+
 /// The label of a base backup from segment `first` to `last`, as PostgreSQL 15 writes it.
-fn label(first: u64, last: u64, days_ago: i64) -> (String, String) {
+fn label(first: u64, last: u64, days_ago: i64) -> Label {
     let time = (Utc::now() - TimeDelta::days(days_ago)).format("%Y-%m-%d %H:%M:%S UTC");
     let place = |number: u64, offset: u64| {
         format!(
@@ -29,39 +36,52 @@ fn label(first: u64, last: u64, days_ago: i64) -> (String, String) {
         place(last, 0x100),
         (first << 20) + 0x60,
     );
-    (format!("{}.00000028.backup", MAKER.name(first)), text)
+    Label {
+        name: format!("{}.00000028.backup", MAKER.name(first)),
+        text,
+        days_ago,
+    }
 }
 
-/// Segments 1 to 8 and these labels are archived; segments 1 to 6 are 31 days old.
-fn world_with_bases(labels: &[(String, String)]) -> World {
+/// Segments 1 to 8 and these labels are archived; segments 1 to 6 are 31 days old, each label
+/// as old as its backup.
+fn world_with_bases(labels: &[Label]) -> World {
     let mut world = World::builder().quick_clouds().build();
     for number in 1..9 {
         world.hand_over(&MAKER.name(number), &MAKER.bytes(number, Fill::Light));
     }
-    for (name, text) in labels {
-        world.hand_over(name, text.as_bytes());
+    for label in labels {
+        world.hand_over(&label.name, label.text.as_bytes());
     }
-    world.worker();
+    let worker = world.worker();
     world.await_archived();
-    world.rows(&format!(
-        "UPDATE wal_files SET mtime = clock_timestamp() - interval '31 days', \
-         verified_at = clock_timestamp() - interval '31 days', \
-         registered_at = clock_timestamp() - interval '31 days' \
-         WHERE left(name, 24) <= '{}'",
-        MAKER.name(6)
-    ));
+    worker.terminate();
+    worker.wait();
+    let age = |days: i64, which: &str| {
+        world.rows(&format!(
+            "UPDATE wal_files SET (mtime, verified_at, registered_at) = \
+             (SELECT t, t, t FROM (VALUES (now() - interval '{days} days')) AS v (t)) WHERE {which}"
+        ));
+    };
+    age(
+        31,
+        &format!("kind = 'segment' AND name <= '{}'", MAKER.name(6)),
+    );
+    for label in labels {
+        age(label.days_ago, &format!("name = '{}'", label.name));
+    }
     world
 }
 
 /// `apply` leaves these segments and labels, and says whether the window is proven.
-fn check(world: &World, numbers: std::ops::Range<u64>, labels: &[&str], proven: bool) {
+fn check(world: &World, numbers: std::ops::Range<u64>, labels: &[&Label], proven: bool) {
     let applied = world.cli(&["--json", "retention", "apply", "--yes"]);
     assert_eq!(applied.code, 0, "{applied:?}");
     let applied = applied.json();
     assert_eq!(applied[0]["window_proven"], proven, "{applied}");
     let mut wanted: Vec<String> = numbers
         .map(|number| format!("wal/{}.gz", MAKER.name(number)))
-        .chain(labels.iter().map(|name| format!("wal/{name}.gz")))
+        .chain(labels.iter().map(|label| format!("wal/{}.gz", label.name)))
         .collect();
     wanted.sort();
     for cloud in world.clouds() {
@@ -76,21 +96,28 @@ fn check(world: &World, numbers: std::ops::Range<u64>, labels: &[&str], proven: 
 fn what_the_newest_base_before_the_window_needs_stays_and_older_segments_go() {
     let base = label(4, 5, 32);
     let world = world_with_bases(std::slice::from_ref(&base));
-    check(&world, 4..9, &[&base.0], true);
+    check(&world, 4..9, &[&base], true);
 }
 
 #[test]
 fn of_two_bases_before_the_window_the_newer_one_decides() {
     let (older, newer) = (label(2, 3, 40), label(4, 5, 32));
     let world = world_with_bases(&[older, newer.clone()]);
-    check(&world, 4..9, &[&newer.0], true);
+    check(&world, 4..9, &[&newer], true);
 }
 
 #[test]
-fn a_base_completed_within_the_window_keeps_what_it_needs_besides() {
+fn a_base_completed_within_the_window_keeps_what_it_needs_and_proves_no_window() {
+    let within = label(5, 6, 29);
+    let world = world_with_bases(std::slice::from_ref(&within));
+    check(&world, 5..9, &[&within], false);
+}
+
+#[test]
+fn a_base_completed_before_the_window_keeps_what_it_needs_besides_a_later_one() {
     let (before, within) = (label(2, 3, 40), label(5, 6, 29));
     let world = world_with_bases(&[before.clone(), within.clone()]);
-    check(&world, 2..9, &[&before.0, &within.0], true);
+    check(&world, 2..9, &[&before, &within], true);
 }
 
 #[test]

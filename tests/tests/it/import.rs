@@ -28,8 +28,22 @@ fn key(number: u64) -> String {
     format!("wal/{}.gz", MAKER.name(number))
 }
 
-/// What the old system left in both clouds: segments 1 to 3, and three objects that are not
-/// what their names say. All of it is 20 days old.
+const HISTORY: &str = "00000002.history";
+
+/// The label of a base backup within segment 2, by its file's name.
+fn label() -> (String, String) {
+    let segment = MAKER.name(2);
+    let text = format!(
+        "START WAL LOCATION: 0/200028 (file {segment})\nSTOP WAL LOCATION: 0/200100 (file {segment})\n\
+         CHECKPOINT LOCATION: 0/200060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
+         START TIME: 2026-01-01 00:00:00 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n\
+         STOP TIME: 2026-01-01 00:01:00 UTC\nSTOP TIMELINE: 1\n"
+    );
+    (format!("{segment}.00000028.backup"), text)
+}
+
+/// What the old system left in both clouds: segments 1 to 3, a history file, a backup label,
+/// and three objects that are not what their names say. All of it is 20 days old.
 fn world_of_the_old_system() -> World {
     let world = World::builder()
         .quick_clouds()
@@ -41,6 +55,10 @@ fn world_of_the_old_system() -> World {
         for number in 1..4 {
             bucket.put(&key(number), &gzip(&MAKER.bytes(number, Fill::Light)));
         }
+        let history = b"1\t0/500000\tno recovery target specified\n";
+        bucket.put(&format!("wal/{HISTORY}.gz"), &gzip(history));
+        let (label, text) = label();
+        bucket.put(&format!("wal/{label}.gz"), &gzip(text.as_bytes()));
         let whole = gzip(&MAKER.bytes(4, Fill::Light));
         bucket.put(&key(4), &whole[..whole.len() / 2]);
         bucket.put(&key(5), &gzip(&MAKER.bytes(6, Fill::Light)));
@@ -77,7 +95,7 @@ fn a_prefix_of_the_old_system_is_not_written_to_until_it_was_imported() {
             assert!(contents(cloud) == *before, "{} was changed", cloud.name());
         }
     };
-    world.worker();
+    let worker = world.worker();
     world.hand_over(&MAKER.name(7), &MAKER.bytes(7, Fill::Light));
     eventually("both clouds refuse the segment for want of a mark", || {
         let rows = world.rows("SELECT repository, cause, last_error FROM copies");
@@ -92,7 +110,7 @@ fn a_prefix_of_the_old_system_is_not_written_to_until_it_was_imported() {
     assert_eq!(dry.code, 1, "objects would be left: {dry:?}");
     let dry = dry.json();
     assert_eq!(dry["dry_run"], true);
-    assert_eq!(dry["adopted"], 3, "{dry}");
+    assert_eq!(dry["adopted"], 5, "{dry}");
     assert_eq!(dry["left"].as_array().map(Vec::len), Some(6), "{dry}");
     unchanged(&world);
     let known: Vec<String> = world.backups().into_keys().collect();
@@ -101,7 +119,7 @@ fn a_prefix_of_the_old_system_is_not_written_to_until_it_was_imported() {
     let done = world.cli(&["--json", "import"]);
     assert_eq!(done.code, 1, "objects were left: {done:?}");
     let done = done.json();
-    assert_eq!(done["adopted"], 3, "{done}");
+    assert_eq!(done["adopted"], 5, "{done}");
     assert_eq!(done["system_id"], MAKER.system_id.to_string(), "{done}");
     for cloud in world.clouds() {
         for left in [key(4), key(5), "wal/README.txt".to_owned()] {
@@ -128,11 +146,17 @@ fn a_prefix_of_the_old_system_is_not_written_to_until_it_was_imported() {
         assert!(after.contains_key(&key(7)), "{}", cloud.name());
     }
     let known: Vec<String> = world.backups().into_keys().collect();
-    let wanted: Vec<String> = [1, 2, 3, 7].map(|number| MAKER.name(number)).into();
+    let mut wanted: Vec<String> = [1, 2, 3, 7].map(|number| MAKER.name(number)).into();
+    wanted.extend([HISTORY.to_owned(), label().0]);
+    wanted.sort();
     assert_eq!(known, wanted, "what was left is not cataloged");
     // A second run changes nothing.
     assert_eq!(world.cli(&["--json", "import"]).code, 1);
-    assert_eq!(world.backups().len(), 4);
+    assert_eq!(world.backups().len(), 6);
+    // What was left is known to a person now: retention acts all the same.
+    worker.terminate();
+    worker.wait();
+    world.cli(&["retention", "apply"]).ok();
 }
 
 /// Adopted files have the hash of their content and the age of their objects.
@@ -146,13 +170,24 @@ fn check_adopted(world: &World) {
         assert_eq!(backup.r2_path, Some(key(number)));
         assert_eq!(backup.b2_path, Some(key(number)));
         assert_eq!(backup.local_path, "");
-        let mtime = world.number(&format!(
-            "SELECT floor(extract(epoch FROM mtime))::bigint FROM wal_files WHERE name = '{name}'"
-        ));
-        let age = Utc::now().timestamp() - mtime;
-        let wanted = i64::try_from(AGE.as_secs()).expect("days");
-        assert!((wanted..wanted + 600).contains(&age), "{age} s old");
+        for column in ["mtime", "verified_at"] {
+            let time = world.number(&format!(
+                "SELECT floor(extract(epoch FROM {column}))::bigint FROM wal_files WHERE name = '{name}'"
+            ));
+            let age = Utc::now().timestamp() - time;
+            let wanted = i64::try_from(AGE.as_secs()).expect("days");
+            assert!(
+                (wanted..wanted + 600).contains(&age),
+                "{column}: {age} s old"
+            );
+        }
     }
+    // What orders timelines and what is kept for a base backup are known, too.
+    let histories = world.rows("SELECT timeline::text FROM histories");
+    assert_eq!(histories, [[Some("2".to_owned())]]);
+    let labels = world.rows("SELECT start_segment, label FROM labels");
+    let nightly = [Some(MAKER.name(2)), Some("nightly".to_owned())];
+    assert_eq!(labels, [nightly]);
 }
 
 #[test]

@@ -21,8 +21,11 @@ fn world_with_old_segments(days: f64) -> World {
         "00000002.history",
         b"1\t0/500000\tno recovery target specified\n",
     );
-    world.worker();
+    let worker = world.worker();
     world.await_archived();
+    // No run of its own beside those of the test.
+    worker.terminate();
+    worker.wait();
     world.rows(&format!(
         "UPDATE wal_files SET mtime = clock_timestamp() - interval '{days} days', \
          verified_at = clock_timestamp() - interval '{days} days', \

@@ -62,6 +62,8 @@ async fn backfill(setup: &Setup, payload: &Backfill, stop: &Stop) -> anyhow::Res
         range: Range::parse(payload.from.as_deref(), payload.to.as_deref())?,
     };
     setup.archiver.register(&served).await?;
+    // After registering: the first segment tells which system this is.
+    setup.refuse_catalog_on_protected_server().await?;
     let report = setup.archiver.work_off(&served, stop).await?;
     tracing::info!(
         cluster.name = served.name,

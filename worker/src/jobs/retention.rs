@@ -42,21 +42,22 @@ pub(crate) async fn follow(setup: &Setup, queue: &Queue) {
 }
 
 pub(crate) async fn handle(setup: &Setup, metrics: &Metrics, ctx: JobContext) -> Outcome {
-    tokio::select! {
-        // What was begun is finished by the next run: each deletion is a step of its own.
-        () = ctx.cancel.cancelled() => Outcome::Retry { error: "cancelled".to_owned(), after: None },
-        () = ctx.drain.cancelled() => Outcome::GiveBack {
+    // What was begun is finished by the next run: each deletion is a step of its own.
+    match apply(setup, metrics, &ctx).await {
+        Err(error) => retry(&error),
+        Ok(()) if ctx.cancel.is_cancelled() => Outcome::Retry {
+            error: "cancelled".to_owned(),
+            after: None,
+        },
+        Ok(()) if ctx.drain.is_cancelled() => Outcome::GiveBack {
             delay: Duration::ZERO,
             reason: "the worker is shutting down".to_owned(),
         },
-        outcome = apply(setup, metrics) => match outcome {
-            Ok(()) => Outcome::Done,
-            Err(error) => retry(&error),
-        },
+        Ok(()) => Outcome::Done,
     }
 }
 
-async fn apply(setup: &Setup, metrics: &Metrics) -> anyhow::Result<()> {
+async fn apply(setup: &Setup, metrics: &Metrics, ctx: &JobContext) -> anyhow::Result<()> {
     let catalog = setup.archiver.catalog();
     let mut conn = catalog.get().await?;
     let rows = clusters::clusters(&mut conn).await?;
@@ -77,7 +78,16 @@ async fn apply(setup: &Setup, metrics: &Metrics) -> anyhow::Result<()> {
         .iter()
         .filter(|row| setup.config.clusters.get(&row.name).is_some())
     {
-        let report = retention.apply(cluster, Consent::Automatic).await?;
+        let stop = async {
+            tokio::select! {
+                () = ctx.cancel.cancelled() => {}
+                () = ctx.drain.cancelled() => {}
+            }
+        };
+        let report = retention.apply_until(cluster, Consent::Automatic, stop);
+        let Some(report) = report.await? else {
+            return Ok(());
+        };
         for repository in &report.repositories {
             metrics.retention_deleted(repository.repository.as_str(), repository.deleted);
         }

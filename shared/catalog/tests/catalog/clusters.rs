@@ -1,6 +1,6 @@
 use walferry_catalog::repositories::{BreakerState, Health};
 use walferry_catalog::{CatalogError, clusters, intake, repositories};
-use walferry_wal::SegmentSize;
+use walferry_wal::{SegmentSize, SystemId};
 
 use crate::world::{World, repository, segment};
 
@@ -105,6 +105,32 @@ async fn an_upgrade_opens_the_next_prefix_and_leaves_the_old_one_listed() {
     .await
     .unwrap();
     assert_eq!(registered.new, 1);
+}
+
+#[tokio::test]
+async fn the_next_prefix_is_not_given_to_the_system_before() {
+    let mut world = World::new().await;
+    let (old, new) = (SystemId::new(7), SystemId::new(8));
+    let size = SegmentSize::DEFAULT;
+    clusters::set_identity(&mut world.conn, world.prefix, old, size)
+        .await
+        .unwrap();
+    let next = "wal-16/".parse().unwrap();
+    let next = clusters::open_next_prefix(&mut world.conn, world.cluster, &next)
+        .await
+        .unwrap();
+    let refused = clusters::set_identity(&mut world.conn, next.id, old, size).await;
+    assert!(
+        matches!(&refused, Err(CatalogError::SystemElsewhere { prefix, .. }) if prefix.as_str() == "wal/"),
+        "{refused:?}"
+    );
+    clusters::set_identity(&mut world.conn, next.id, new, size)
+        .await
+        .unwrap();
+    // The old one may still be confirmed in its own.
+    clusters::set_identity(&mut world.conn, world.prefix, old, size)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

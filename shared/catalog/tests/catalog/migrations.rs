@@ -118,3 +118,78 @@ async fn a_newer_schema_is_refused_readably() {
     assert!(matches!(&error, CatalogError::SchemaNewer { version } if version == "99990101000000"));
     assert!(error.hint().unwrap().contains("upgrade"));
 }
+
+#[tokio::test]
+async fn a_running_program_goes_on_under_a_newer_schema_and_only_a_new_one_is_refused() {
+    use diesel_async::SimpleAsyncConnection as _;
+    let url = postgres::database().await;
+    let running = postgres::catalog(&url);
+    running.migrate().await.unwrap();
+    let mut conn = running.get().await.unwrap();
+    conn.batch_execute(
+        "INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')",
+    )
+    .await
+    .unwrap();
+    drop(conn);
+    drop(running.get().await.expect("it had seen its own schema"));
+    let error = postgres::catalog(&url)
+        .get()
+        .await
+        .err()
+        .expect("started now");
+    assert!(
+        matches!(error, CatalogError::SchemaNewer { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_that_waits_for_a_table_lets_others_at_it_meanwhile() {
+    use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
+    #[derive(diesel::QueryableByName)]
+    struct Waiting {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        yes: bool,
+    }
+    let catalog = postgres::catalog(&postgres::database().await);
+    catalog.migrate().await.unwrap();
+    // The newest migration drops this table again.
+    catalog.revert_last().await.unwrap();
+    let mut long = catalog.get_unchecked().await.unwrap();
+    long.batch_execute("BEGIN; SELECT 1 FROM owner_marks")
+        .await
+        .unwrap();
+    let migrating = tokio::spawn({
+        let catalog = catalog.clone();
+        async move { catalog.migrate().await }
+    });
+    let mut other = catalog.get_unchecked().await.unwrap();
+    loop {
+        let waiting = diesel::sql_query(
+            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE relation = 'owner_marks'::regclass \
+              AND mode = 'AccessExclusiveLock' AND NOT granted) AS yes",
+        );
+        if waiting
+            .get_result::<Waiting>(&mut *other)
+            .await
+            .unwrap()
+            .yes
+        {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // Behind the change in the queue, which gives up its place.
+    other
+        .batch_execute("SELECT 1 FROM owner_marks")
+        .await
+        .unwrap();
+    assert!(
+        !migrating.is_finished(),
+        "the long transaction is still there"
+    );
+    long.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(migrating.await.unwrap().unwrap().len(), 1);
+    assert!(catalog.pending().await.unwrap().is_empty());
+}

@@ -1,9 +1,12 @@
 //! A catalog that does not know what the buckets hold deletes nothing.
 
+use std::collections::HashSet;
+
+use walferry_proof::ObjectKey;
 use walferry_retain::{CatalogMark, Difference, Refusal, Repaired, Untrusted, compare, repair};
 use walferry_wal::WalFile;
 
-use crate::world::{World, days_ago, segment, segments};
+use crate::world::{World, days_ago, repository, segment, segments};
 
 const MARK: &str = "wal/walferry-catalog.json";
 
@@ -233,4 +236,67 @@ async fn an_object_that_is_there_after_all_is_not_taken_back() {
     );
     assert_eq!(repaired.await.unwrap().untouched, 1);
     assert!(!world.rows().await.contains("due"));
+}
+
+#[tokio::test]
+async fn what_an_import_left_is_accepted_and_nothing_else() {
+    let mut world = World::one_a_day(40).await;
+    let key: ObjectKey = format!("wal/{}.gz", segment(99)).parse().unwrap();
+    world.b2.insert(key.as_str(), 5);
+    differs(&world).await;
+
+    // A person was told of an object of that name in the other repository only.
+    let r2 = HashSet::from([(repository("r2"), key.clone())]);
+    let untold = world
+        .retention()
+        .reconcile(&world.cluster, &r2)
+        .await
+        .unwrap();
+    let untold: Vec<bool> = untold.iter().map(|one| one.differs.is_some()).collect();
+    assert_eq!(untold, [false, true]);
+    assert!(!world.b2.keys().contains(&MARK.to_owned()));
+    differs(&world).await;
+
+    let b2 = HashSet::from([(repository("b2"), key)]);
+    let told = world
+        .retention()
+        .reconcile(&world.cluster, &b2)
+        .await
+        .unwrap();
+    assert!(told.iter().all(|one| one.differs.is_none()), "{told:?}");
+    assert_eq!(world.apply().await.deleted(), 22);
+    assert!(world.b2.names().contains(&segment(99)), "it stays as it is");
+    let outcomes = "SELECT string_agg(DISTINCT outcome, ',') FROM retention_runs \
+                     WHERE outcome LIKE 'import%' AND finished_at IS NOT NULL";
+    assert_eq!(
+        world.value(outcomes).await,
+        "import: compared,import: rows and objects still differ"
+    );
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_away_when_a_restored_catalog_acted_is_compared_when_it_is_back() {
+    let mut world = World::one_a_day(40).await;
+    world.apply().await;
+    world
+        .sql("UPDATE catalog_identity SET epoch = 1; UPDATE compared_marks SET epoch = 1")
+        .await;
+    let key = format!("wal/{}.gz", segment(39));
+    world.b2.remove(&key);
+    world.b2.break_down(&["clock"]);
+    // r2 is compared, found equal, and the epoch rises above what b2 has seen.
+    world.apply().await;
+    assert_eq!(world.value("SELECT epoch FROM catalog_identity").await, "3");
+    world.b2.break_down(&[]);
+    let refusals = world.refusals().await;
+    let [Refusal::Differs { why, comparison }] = &refusals[..] else {
+        panic!("{refusals:?}");
+    };
+    let restored = Untrusted::Restored {
+        bucket: 2,
+        catalog: 1,
+    };
+    assert_eq!(*why, restored);
+    let key = key.parse().unwrap();
+    assert_eq!(comparison.differences, [Difference::Missing { key }]);
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use walferry_catalog::clusters;
 use walferry_catalog::retention::{self, Begun, Started};
 use walferry_proof::RepositoryName;
 use walferry_retain::{Outcome, Why};
 use walferry_store::Repository;
+use walferry_wal::{SegmentSize, SystemId};
 
 use crate::world::{World, label, repository, segment, segments};
 
@@ -206,4 +208,36 @@ async fn a_file_that_was_handed_over_again_is_not_deleted() {
     world.apply_at_once().await;
     assert_eq!(world.r2.names()[0], segment(3));
     assert_eq!(world.r2.names()[1], segment(11));
+}
+
+/// `cluster upgrade` leaves the old prefix restorable, however old all of it is.
+#[tokio::test]
+async fn a_closed_prefix_keeps_its_newest_base_and_what_that_needs() {
+    let mut world = World::new().await;
+    for number in 0..=40 {
+        world
+            .archived(&segment(number), 140 - i64::from(number))
+            .await;
+    }
+    world.archived(&label(4), 136).await;
+    let next = "wal-16/".parse().unwrap();
+    let next = clusters::open_next_prefix(&mut world.conn, world.cluster.id, &next)
+        .await
+        .unwrap();
+    let (system, size) = (SystemId::new(8), SegmentSize::DEFAULT);
+    clusters::set_identity(&mut world.conn, next.id, system, size)
+        .await
+        .unwrap();
+    world.cluster = clusters::clusters(&mut world.conn).await.unwrap().remove(0);
+    let mut all = segments(0..41);
+    all.push(label(4));
+    all.sort();
+    assert_eq!(world.r2.names(), all);
+
+    assert_eq!(world.apply().await.deleted(), 8);
+    let mut left = segments(4..41);
+    left.push(label(4));
+    left.sort();
+    assert_eq!(world.r2.names(), left);
+    assert_eq!(world.b2.names(), left);
 }

@@ -211,3 +211,27 @@ async fn two_runs_at_the_same_time_are_one_run_and_one_refusal() {
         "no object was asked for twice"
     );
 }
+
+#[tokio::test]
+async fn a_run_that_was_stopped_is_over_and_the_next_one_goes_on_at_once() {
+    let mut world = World::one_a_day(40).await;
+    world.r2.close_gate();
+    let retention = world.retention();
+    let cluster = world.cluster.clone();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let run = tokio::spawn(async move {
+        let stop = async { stopped.await.unwrap() };
+        let report = retention.apply_until(&cluster, Consent::Automatic, stop);
+        report.await.unwrap().is_none()
+    });
+    world.r2.wait_for_deletes(1).await;
+    stop.send(()).unwrap();
+    assert!(run.await.unwrap(), "it was stopped");
+    let open = "SELECT count(*) FROM retention_runs WHERE finished_at IS NULL";
+    assert_eq!(world.value(open).await, "0");
+    world.r2.let_through(100);
+    let next = world.apply().await;
+    assert!(matches!(next.outcome, Outcome::Done), "{next}");
+    assert_eq!(world.r2.names(), segments(11..41));
+    assert_eq!(world.b2.names(), segments(11..41));
+}
