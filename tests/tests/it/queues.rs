@@ -86,7 +86,7 @@ fn a_cluster_with_a_queue_of_its_own_waits_for_the_worker_that_serves_it() {
     for state in ["leased", "done", "dead"] {
         assert_eq!(jobs(&world, "sales", state).len(), 0, "{state}");
     }
-    assert_eq!(world.files_in(&directory), [name.clone()]);
+    assert_eq!(world.files_in(&directory), [name.as_str()]);
 
     world.worker_with(&[
         ("worker.queues", "sales"),
