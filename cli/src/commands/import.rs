@@ -3,9 +3,8 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::bail;
-use indicatif::{ProgressBar, ProgressStyle};
 use walferry_archive::{
-    import::{Import, Progress},
+    import::{self, Import},
     pool::PackPool,
 };
 use walferry_catalog::{clusters, repositories};
@@ -13,7 +12,7 @@ use walferry_config::{Clusters, Repositories};
 use walferry_proof::{ObjectKey, RepositoryName};
 use walferry_store::Repository;
 
-use crate::context::Context;
+use crate::{context::Context, progress::Progress};
 
 #[derive(clap::Args)]
 #[command(
@@ -46,12 +45,9 @@ struct Left {
     reason: String,
 }
 
-struct Bar(ProgressBar);
-
-impl Progress for Bar {
+impl import::Progress for Progress {
     fn read(&self, repository: &RepositoryName, key: &ObjectKey) {
-        self.0.set_message(format!("{repository} {key}"));
-        self.0.inc(1);
+        self.step(&format!("{repository} {key}"));
     }
 }
 
@@ -76,13 +72,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
     drop(conn);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = PackPool::start(threads)?;
-    let bar = if ctx.output.watched() {
-        ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
-            "{spinner} {pos} objects, {per_sec}, {msg}",
-        )?)
-    } else {
-        ProgressBar::hidden()
-    };
+    let progress = Progress::new("import", "objects read");
     let imported = Import {
         catalog: &catalog,
         pool: &pool,
@@ -92,9 +82,9 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
         prefix: &row.prefix,
         dry_run: args.dry_run,
     }
-    .run(&Bar(bar.clone()))
+    .run(&progress)
     .await?;
-    bar.finish_and_clear();
+    progress.finish();
     let shown = Shown {
         cluster: row.name,
         prefix: row.prefix.key_prefix.to_string(),

@@ -36,6 +36,7 @@ pub struct Retention {
     pub(crate) repositories: Vec<Arc<dyn Repository>>,
     pub(crate) policy: Policy,
     lease: Duration,
+    progress: Box<dyn Fn(&str, u64) + Send + Sync>,
 }
 
 /// Whether somebody looked at the plan.
@@ -62,6 +63,16 @@ impl Retention {
             repositories,
             policy,
             lease: LEASE,
+            progress: Box::new(|_, _| {}),
+        }
+    }
+
+    /// Calls `progress` with the cluster and the number of objects that went, after each batch.
+    #[must_use]
+    pub fn with_progress(self, progress: impl Fn(&str, u64) + Send + Sync + 'static) -> Self {
+        Self {
+            progress: Box::new(progress),
+            ..self
         }
     }
 
@@ -268,6 +279,8 @@ impl Retention {
             for lane_goes_on in join_all(work).await {
                 going_on &= lane_goes_on?;
             }
+            let deleted = lanes.iter().map(|lane| lane.report.deleted).sum();
+            (self.progress)(&report.cluster, deleted);
             // After the catalog's word on every copy. A crash right before this leaves rows
             // that are EXPIRING and have no copy: the next run begins with them.
             report.tombstones += self.finish(surveyed).await?;
