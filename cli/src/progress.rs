@@ -67,13 +67,7 @@ impl Progress {
                 bar.inc(1);
                 bar.set_message(place.to_owned());
             }
-            Shown::Lines(lines) => {
-                let mut lines = lines
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                lines.done += 1;
-                lines.tell(place);
-            }
+            Shown::Lines(lines) => tell(lines, place, |done| done + 1),
         }
     }
 
@@ -84,13 +78,7 @@ impl Progress {
                 bar.set_position(done);
                 bar.set_message(place.to_owned());
             }
-            Shown::Lines(lines) => {
-                let mut lines = lines
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                lines.done = done;
-                lines.tell(place);
-            }
+            Shown::Lines(lines) => tell(lines, place, |_| done),
         }
     }
 
@@ -110,13 +98,17 @@ impl Progress {
     }
 }
 
-impl Lines {
-    fn tell(&mut self, place: &str) {
-        if let Some(line) = self.line(place, Instant::now()) {
-            eprintln!("{line}");
-        }
+fn tell(lines: &Mutex<Lines>, place: &str, done: impl FnOnce(u64) -> u64) {
+    let mut lines = lines
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    lines.done = done(lines.done);
+    if let Some(line) = lines.line(place, Instant::now()) {
+        eprintln!("{line}");
     }
+}
 
+impl Lines {
     /// The first step has a line, and then one in ten seconds.
     fn line(&mut self, place: &str, now: Instant) -> Option<String> {
         if self.last.is_some_and(|last| now - last < EVERY) {

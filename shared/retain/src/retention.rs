@@ -30,13 +30,16 @@ const BATCH: usize = 200;
 /// it began. Far above what one batch takes.
 const LEASE: Duration = Duration::from_secs(600);
 
+/// Hears of each batch: the cluster, and how many of its objects went.
+type Progress = Box<dyn Fn(&str, u64) + Send + Sync>;
+
 /// Deletes what the plan lets go, from every repository.
 pub struct Retention {
     pub(crate) catalog: Catalog,
     pub(crate) repositories: Vec<Arc<dyn Repository>>,
     pub(crate) policy: Policy,
     lease: Duration,
-    progress: Box<dyn Fn(&str, u64) + Send + Sync>,
+    progress: Progress,
 }
 
 /// Whether somebody looked at the plan.
