@@ -6,6 +6,7 @@
 mod checks;
 mod commands;
 mod context;
+mod fill;
 mod output;
 mod progress;
 mod standing;

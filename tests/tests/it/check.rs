@@ -450,7 +450,7 @@ fn a_catalog_on_the_server_that_it_protects_is_told() {
 #[test]
 fn an_unproven_window_is_told_by_check_and_status() {
     let mut world = World::builder().quick_clouds().build();
-    world.worker();
+    let worker = world.worker();
     for number in 1..9 {
         world.hand_over(&MAKER.name(number), &MAKER.bytes(number, Fill::Light));
     }
@@ -475,6 +475,9 @@ fn an_unproven_window_is_told_by_check_and_status() {
     let name = format!("{}.00000028.backup", MAKER.name(4));
     world.hand_over(&name, label.as_bytes());
     world.await_verified_within(wait::PATIENCE);
+    // Retention of its own follows what it archives.
+    worker.terminate();
+    worker.wait();
     world.cli(&["retention", "apply", "--yes"]).ok();
     let told = await_in(&world, "window-not-proven", "warning", "cluster main");
     assert_hint(&told, "walferry retention plan");
