@@ -312,7 +312,18 @@ fn every_command_that_does_something_has_its_documented_shape_and_exit_code() {
         "retention_hold",
         &json(&world, 0, &["retention", "hold", "--reason", "ticket 42"]),
     );
-    let held = json(&world, 1, &["retention", "apply"]);
+    let held = eventually("the hold refuses, and no run of the worker's", || {
+        let held = world.cli(&["--json", "retention", "apply"]);
+        let refusal = held.json()[0]["refusals"][0].clone();
+        let told = refusal
+            .as_str()
+            .is_some_and(|text| text.contains("on hold"));
+        if told && held.code == 1 {
+            Ok(held.json())
+        } else {
+            Err(held)
+        }
+    });
     assert_eq!(held[0]["outcome"], "refused", "{held}");
     snap("retention_apply", &held);
     snap(
