@@ -49,6 +49,21 @@ impl Context {
         Ok(Queue::new(redis.settings, name, tuning.settings)?)
     }
 
+    /// The queues of all clusters, and the one of the periodic jobs.
+    pub(crate) fn queues(&self) -> anyhow::Result<Vec<Queue>> {
+        let (clusters, tuning) = self
+            .config
+            .get::<(walferry_config::Clusters, walferry_config::QueueTuning)>()?;
+        let mut names = clusters.queues();
+        if !names.contains(&tuning.name) {
+            names.push(tuning.name);
+        }
+        names
+            .into_iter()
+            .map(|name| self.queue(Some(name)))
+            .collect()
+    }
+
     /// Every section, for commands that need several.
     pub(crate) fn get<S: walferry_config::Section>(&self) -> Result<S, Problems> {
         self.config.get::<S>()

@@ -6,12 +6,14 @@
 mod checks;
 mod commands;
 mod context;
+mod fill;
 mod output;
+mod progress;
 mod standing;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::StyledStr};
 
 use crate::context::Context;
 
@@ -70,14 +72,42 @@ enum Command {
     /// The configuration as it is understood
     Config(commands::config::Args),
     /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  walferry completions bash > /etc/bash_completion.d/walferry"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
 }
 
+/// The command line, with examples in the help of every command.
+fn command() -> clap::Command {
+    with_examples(Cli::command(), None)
+}
+
+/// A command without examples of its own shows those of its group.
+fn with_examples(mut command: clap::Command, groups: Option<&StyledStr>) -> clap::Command {
+    if let (None, Some(text)) = (command.get_after_help(), groups) {
+        command = command.after_help(text.clone());
+    }
+    // The examples of `walferry` itself are about everything, and help with nothing in particular.
+    let own = command
+        .get_after_help()
+        .filter(|_| command.get_name() != "walferry")
+        .cloned();
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|one| one.get_name().to_owned())
+        .collect();
+    for name in names {
+        command = command.mut_subcommand(name, |one| with_examples(one, own.as_ref()));
+    }
+    command
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     // PostgreSQL waits for `push`: no runtime, no pool, nothing but the directory.
     let command = match cli.command {
         Command::Push(args) => {
@@ -127,5 +157,47 @@ async fn run(
         Command::Repository(args) => commands::repository::run(&ctx, args).await,
         Command::Catalog(args) => commands::catalog::run(&ctx, args).await,
         Command::Config(args) => commands::config::run(&ctx, args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    /// Every command that does something, by its full name.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        if !command.has_subcommands() {
+            let help = command.clone().render_long_help().to_string();
+            found.push((path.to_owned(), help));
+        }
+        for one in command.get_subcommands() {
+            leaves(one, &format!("{path} {}", one.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_of_it() {
+        command().debug_assert();
+        let mut found = Vec::new();
+        leaves(&command(), "walferry", &mut found);
+        assert!(found.len() > 25, "{found:?}");
+        for (path, help) in found {
+            let examples = help.split_once("\nExample").map_or("", |(_, after)| after);
+            assert!(examples.contains(&path), "{path}:\n{help}");
+        }
+    }
+
+    #[test]
+    fn every_shell_has_completions_of_every_command() {
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "walferry", &mut script);
+            let script = String::from_utf8_lossy(&script);
+            for word in ["enqueue", "retention", "quarantine", "migrate", "watch"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
     }
 }

@@ -1,20 +1,32 @@
 //! Text for people, JSON for programs.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    cell::Cell,
+    io::{IsTerminal as _, Write as _},
+};
 
 /// Where a command prints to.
 pub(crate) struct Output {
     json: bool,
+    closed: Cell<bool>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json }
+        Self {
+            json,
+            closed: Cell::new(false),
+        }
     }
 
-    /// Whether a person watches: progress bars, colours.
+    /// Whether a person watches.
     pub(crate) fn watched(&self) -> bool {
         !self.json && std::io::stdout().is_terminal()
+    }
+
+    /// Whether the reader is gone, as `head` is after its last line.
+    pub(crate) fn closed(&self) -> bool {
+        self.closed.get()
     }
 
     /// Prints `value` as JSON, or what `text` makes of it. A closed pipe is no error.
@@ -30,7 +42,10 @@ impl Output {
         };
         let mut out = std::io::stdout().lock();
         match writeln!(out, "{}", shown.trim_end()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.closed.set(true);
+                Ok(())
+            }
             other => Ok(other?),
         }
     }

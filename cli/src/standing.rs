@@ -5,7 +5,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use walferry_catalog::{
-    CatalogError, Cluster, Conn, claims, clusters, repositories, server, status, suspects,
+    CatalogError, Cluster, Conn, claims, clusters, repositories, retention, server, status,
+    suspects,
+};
+use walferry_config::{Archive, Clusters, Connections, Scheduler, Spool, Thresholds};
+
+use crate::{
+    context::Context,
+    fill::{self, Directory},
 };
 
 /// Everything that the catalog knows about one cluster.
@@ -33,6 +40,8 @@ pub(crate) struct Standing {
     pub(crate) suspects: Vec<Suspect>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) troubled: Vec<String>,
+    /// Null until retention has run.
+    pub(crate) retention: Option<Retention>,
     /// Upper bound of what would be lost now, in seconds; null is unknown, never good.
     pub(crate) rpo_seconds: Option<u64>,
 }
@@ -50,7 +59,8 @@ pub(crate) struct Reach {
 #[derive(Serialize)]
 pub(crate) struct Repository {
     pub(crate) repository: String,
-    /// `closed` answers, `open` does not, `half-open` is being tried, `unknown` was never asked.
+    /// `closed` answers, `open` does not, `half-open` is being tried, `unknown`: no worker has
+    /// reported on it within the last minute.
     pub(crate) breaker: String,
     pub(crate) since: Option<DateTime<Utc>>,
     pub(crate) due: u64,
@@ -59,20 +69,6 @@ pub(crate) struct Repository {
     pub(crate) next_try_at: Option<DateTime<Utc>>,
     pub(crate) cause: Option<String>,
     pub(crate) last_error: Option<String>,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Directory {
-    pub(crate) name: String,
-    pub(crate) path: String,
-    pub(crate) files: Option<u64>,
-    pub(crate) bytes: Option<u64>,
-    /// Share of the file system in use, 0 to 1.
-    pub(crate) used: Option<f64>,
-    /// At the rate at which the backlog grew; null while it does not grow.
-    pub(crate) full_in_seconds: Option<u64>,
-    pub(crate) last_scan_at: Option<DateTime<Utc>>,
-    pub(crate) last_arrival_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Serialize)]
@@ -93,16 +89,55 @@ pub(crate) struct Failure {
     pub(crate) example: String,
 }
 
+/// The last retention run.
+#[derive(Serialize)]
+pub(crate) struct Retention {
+    pub(crate) at: DateTime<Utc>,
+    /// Objects that were to go.
+    pub(crate) planned: u64,
+    /// Whether a base backup from before the window is known; null while it runs, or if it died.
+    pub(crate) window_proven: Option<bool>,
+    pub(crate) outcome: Option<String>,
+}
+
 const RATE_WINDOW: Duration = Duration::from_secs(600);
+/// Workers report on each repository every 10 s; after this long without, what they said last
+/// is no answer any more.
+const REPORT_SILENCE: Duration = Duration::from_secs(60);
+
+/// What the configuration says about what is read.
+pub(crate) struct Expected {
+    pub(crate) thresholds: Thresholds,
+    pub(crate) archive: Archive,
+    pub(crate) clusters: Clusters,
+    pub(crate) connections: Connections,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) spool: Spool,
+}
+
+impl Expected {
+    pub(crate) fn of(ctx: &Context) -> anyhow::Result<Self> {
+        let (thresholds, archive, clusters, connections, scheduler, spool) = ctx.get()?;
+        Ok(Self {
+            thresholds,
+            archive,
+            clusters,
+            connections,
+            scheduler,
+            spool,
+        })
+    }
+}
 
 /// Reads one cluster.
 pub(crate) async fn read(
     conn: &mut Conn,
     cluster: &Cluster,
-    failures_window: Duration,
-    not_yet: Duration,
+    expected: &Expected,
 ) -> Result<Standing, CatalogError> {
     let now = server::now(conn).await?;
+    let failures_window = expected.thresholds.failures_window;
+    let not_yet = expected.archive.not_yet;
     let id = Some(cluster.id);
     let backlog = claims::backlog(conn, id).await?;
     let rate = status::rate(conn, id, RATE_WINDOW).await?;
@@ -123,11 +158,17 @@ pub(crate) async fn read(
             segments: reach.segments,
         })
         .collect();
-    let directories = clusters::directories(conn, id)
-        .await?
+    let repositories: Vec<Repository> = breakers
         .into_iter()
-        .map(|row| directory(row, now, &backlog, &rate))
+        .map(|row| repository(row, &due, now))
         .collect();
+    // Nothing leaves a directory while a cloud that has to have it is away.
+    let stuck = repositories
+        .iter()
+        .any(|repository| repository.due > 0 && repository.breaker != "closed");
+    let growth = fill::growth(now, &backlog, &rate, stuck);
+    let rows = clusters::directories(conn, id).await?;
+    let directories = fill::directories(rows, cluster, expected, now, growth);
     Ok(Standing {
         cluster: cluster.name.clone(),
         prefix: cluster.prefix.key_prefix.to_string(),
@@ -142,10 +183,7 @@ pub(crate) async fn read(
         verified_bytes: counts.verified_bytes,
         stored_bytes: counts.verified_stored_bytes,
         reach,
-        repositories: breakers
-            .into_iter()
-            .map(|row| repository(row, &due))
-            .collect(),
+        repositories,
         directories,
         suspects: suspects::list(conn, id)
             .await?
@@ -183,6 +221,14 @@ pub(crate) async fn read(
                 )
             })
             .collect(),
+        retention: retention::last_run(conn, cluster.id)
+            .await?
+            .map(|run| Retention {
+                at: run.started_at,
+                planned: run.planned,
+                window_proven: run.finished_at.map(|_| run.window_proven),
+                outcome: run.outcome,
+            }),
         // Known only to who can ask the protected server.
         rpo_seconds: None,
     })
@@ -198,7 +244,22 @@ pub(crate) fn is_critical(
     row.critical || age > not_yet
 }
 
-fn repository(row: repositories::RepositoryRow, due: &[status::RepositoryStatus]) -> Repository {
+/// Whether no worker has said lately how a repository does.
+pub(crate) fn is_silent(row: &repositories::RepositoryRow, now: DateTime<Utc>) -> bool {
+    row.reported_at
+        .is_none_or(|at| since(at, now) > REPORT_SILENCE)
+}
+
+fn repository(
+    mut row: repositories::RepositoryRow,
+    due: &[status::RepositoryStatus],
+    now: DateTime<Utc>,
+) -> Repository {
+    if is_silent(&row, now) {
+        row.state = repositories::BreakerState::Unknown;
+        row.since = None;
+        row.cause = None;
+    }
     let behind = due.iter().find(|status| status.repository == row.name);
     Repository {
         repository: row.name.to_string(),
@@ -217,42 +278,8 @@ fn repository(row: repositories::RepositoryRow, due: &[status::RepositoryStatus]
     }
 }
 
-fn directory(
-    row: clusters::DirectoryRow,
-    now: DateTime<Utc>,
-    backlog: &claims::Backlog,
-    rate: &status::Rate,
-) -> Directory {
-    let used = match (row.fs_total, row.fs_available) {
-        (Some(total @ 1..), Some(available)) => Some(1.0 - available as f64 / total as f64),
-        _ => None,
-    };
-    Directory {
-        name: row.name,
-        path: row.path,
-        files: row.files,
-        bytes: row.bytes,
-        used,
-        full_in_seconds: full_in(row.fs_available, now, backlog, rate),
-        last_scan_at: row.last_scan_at,
-        last_arrival_at: row.last_arrival_at,
-    }
-}
-
-/// How long until the directory is full if files go on to arrive as they did while the
-/// backlog grew, and none leaves.
-fn full_in(
-    available: Option<u64>,
-    now: DateTime<Utc>,
-    backlog: &claims::Backlog,
-    rate: &status::Rate,
-) -> Option<u64> {
-    let growing_for = u64::try_from((now - backlog.oldest?).num_seconds()).ok()?;
-    if rate.files > 0 || growing_for == 0 || backlog.bytes == 0 {
-        return None;
-    }
-    let seconds = available? as f64 / (backlog.bytes as f64 / growing_for as f64);
-    Some(seconds as u64)
+pub(crate) fn since(at: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (now - at).to_std().unwrap_or(Duration::ZERO)
 }
 
 fn eta(files: u64, rate: &status::Rate) -> Option<u64> {

@@ -2,35 +2,31 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
-use walferry_catalog::{clusters, events, labels, status};
-use walferry_config::{Archive, Thresholds};
+use chrono::{DateTime, Utc};
+use walferry_catalog::{Cluster, Conn, clusters, events, labels, repositories, server, status};
+use walferry_config::{Archive, Repositories, Retention, Thresholds};
 
+use super::Well;
 use crate::{
     commands::check::{Finding, Level},
     context::Context,
     output::duration,
-    standing::{self, Standing},
+    standing::{self, Expected, Standing},
 };
 
-pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
-    let (thresholds, archive) = ctx.get::<(Thresholds, Archive)>()?;
+pub(super) async fn check(ctx: &Context, well: &Well) -> anyhow::Result<Vec<Finding>> {
+    let expected = Expected::of(ctx)?;
+    let window = ctx.get::<Retention>()?.window();
     let catalog = ctx.catalog()?;
     let mut conn = catalog.get().await?;
     let mut findings = Vec::new();
-    for cluster in clusters::clusters(&mut conn).await? {
+    let clusters = clusters::clusters(&mut conn).await?;
+    for cluster in &clusters {
         let what = format!("cluster {}", cluster.name);
-        let standing = standing::read(
-            &mut conn,
-            &cluster,
-            thresholds.failures_window,
-            archive.not_yet,
-        )
-        .await?;
+        let standing = standing::read(&mut conn, cluster, &expected).await?;
         let before = findings.len();
-        behind(&mut findings, &what, &standing, &archive);
+        behind(&mut findings, &what, &standing, &expected.archive);
         files(&mut findings, &what, &standing);
-        waiting(&mut findings, &what, &standing, &thresholds);
         for conflict in status::conflicts(&mut conn, Some(cluster.id)).await? {
             findings.push(Finding::new(
                 Level::Critical,
@@ -40,6 +36,8 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
                 None,
             ));
         }
+        waiting(&mut findings, &what, &standing, &expected.thresholds);
+        arriving(&mut findings, &standing, &expected.thresholds, well);
         for gap in status::gaps(&mut conn, &cluster.prefix).await? {
             if gap.kind != status::GapKind::NotVerified {
                 findings.push(Finding::new(
@@ -51,18 +49,18 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
                 ));
             }
         }
-        if labels::labels(&mut conn, cluster.prefix.id)
-            .await?
-            .is_empty()
-        {
-            findings.push(Finding::new(
+        let labels = labels::labels(&mut conn, cluster.prefix.id).await?;
+        findings.extend(if labels.is_empty() {
+            Some(Finding::new(
                 Level::Warning,
                 what.clone(),
                 "no-base-backup",
                 "no base backup is known: retention follows the age rule alone, and the window is not proven",
                 Some("take one with pg_basebackup; its label is archived by itself"),
-            ));
-        }
+            ))
+        } else {
+            proof(&what, cluster, &standing, window)
+        });
         if findings.len() == before {
             findings.push(Finding::ok(
                 what,
@@ -71,21 +69,80 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
             ));
         }
     }
-    for event in events::recent(&mut conn, thresholds.failures_window).await? {
+    for configured in expected.clusters.iter() {
+        if clusters.iter().all(|known| known.name != configured.name) {
+            findings.push(never_seen(format!("cluster {}", configured.name)));
+        }
+    }
+    findings.extend(repositories(ctx, &mut conn).await?);
+    for event in events::recent(&mut conn, expected.thresholds.failures_window).await? {
         let level = match event.severity {
             events::Severity::Critical => Level::Critical,
             events::Severity::Warning => Level::Warning,
             events::Severity::Info => continue,
         };
-        findings.push(Finding::new(
-            level,
-            event.code,
-            "event",
-            event.message,
-            None,
-        ));
+        let cluster = clusters
+            .iter()
+            .find(|cluster| Some(cluster.id) == event.cluster);
+        let what = cluster.map_or("catalog".to_owned(), |cluster| {
+            format!("cluster {}", cluster.name)
+        });
+        findings.push(Finding::new(level, what, event.code, event.message, None));
     }
     Ok(findings)
+}
+
+/// Retention lets WAL go by its age alone, although base backups are known.
+fn proof(what: &str, cluster: &Cluster, standing: &Standing, window: Duration) -> Option<Finding> {
+    let run = standing.retention.as_ref()?;
+    // An archive that is younger than its window cannot have a base from before it.
+    let old = age(cluster.prefix.opened_at) > window || run.planned > 0;
+    (run.window_proven == Some(false) && old).then(|| {
+        Finding::new(
+            Level::Warning,
+            what,
+            "window-not-proven",
+            "no base backup from before the retention window is known with its WAL complete: not every moment of the window is proven to be restorable",
+            Some("`walferry retention plan` says what is missing; `walferry retention hold` stops deletion"),
+        )
+    })
+}
+
+/// The repositories of the configuration, as the workers see them.
+async fn repositories(ctx: &Context, conn: &mut Conn) -> anyhow::Result<Vec<Finding>> {
+    // A mistake there is told by the check of the repositories themselves.
+    let Ok(configured) = ctx.get::<Repositories>() else {
+        return Ok(Vec::new());
+    };
+    let now = server::now(conn).await?;
+    let rows = repositories::list(conn).await?;
+    Ok(configured
+        .iter()
+        .filter_map(|repository| {
+            let what = format!("repository {}", repository.name);
+            match rows.iter().find(|row| row.name == repository.name) {
+                None => Some(never_seen(what)),
+                Some(row) if standing::is_silent(row, now) => Some(Finding::new(
+                    Level::Unknown,
+                    what,
+                    "cloud-unknown",
+                    "no worker has reported on it within the last minute",
+                    Some("is `walferry-worker` running, and does it reach the catalog?"),
+                )),
+                Some(_) => None,
+            }
+        })
+        .collect())
+}
+
+fn never_seen(what: String) -> Finding {
+    Finding::new(
+        Level::Unknown,
+        what,
+        "never-seen",
+        "configured here, and no worker has ever reported it",
+        Some("start `walferry-worker` with this configuration, or start it anew"),
+    )
 }
 
 fn behind(findings: &mut Vec<Finding>, what: &str, standing: &Standing, archive: &Archive) {
@@ -93,13 +150,12 @@ fn behind(findings: &mut Vec<Finding>, what: &str, standing: &Standing, archive:
         if repository.due == 0 && repository.breaker != "open" {
             continue;
         }
-        if repository.cause.is_none() && repository.breaker == "closed" {
-            // Work under way, and no complaint.
+        if repository.cause.is_none() && matches!(&*repository.breaker, "closed" | "unknown") {
+            // Work under way, or nobody who works; no complaint.
             continue;
         }
         let since = repository.behind_since.map_or(String::new(), |since| {
-            let age = (Utc::now() - since).to_std().unwrap_or(Duration::ZERO);
-            format!(" for {}", duration(age))
+            format!(" for {}", duration(age(since)))
         });
         findings.push(Finding::new(
             Level::Critical,
@@ -167,7 +223,6 @@ fn files(findings: &mut Vec<Finding>, what: &str, standing: &Standing) {
 }
 
 fn waiting(findings: &mut Vec<Finding>, what: &str, standing: &Standing, thresholds: &Thresholds) {
-    let age = |at: chrono::DateTime<Utc>| (Utc::now() - at).to_std().unwrap_or(Duration::ZERO);
     if let Some(oldest) = standing
         .oldest_waiting
         .map(age)
@@ -185,24 +240,44 @@ fn waiting(findings: &mut Vec<Finding>, what: &str, standing: &Standing, thresho
             Some("`walferry status` shows which cloud is behind and whether workers live"),
         ));
     }
-    for directory in &standing.directories {
-        if directory
-            .used
-            .is_some_and(|used| used > thresholds.directory_use.get())
-        {
+}
+
+fn arriving(
+    findings: &mut Vec<Finding>,
+    standing: &Standing,
+    thresholds: &Thresholds,
+    well: &Well,
+) {
+    for directory in standing.directories.iter().filter(|one| one.watched) {
+        let what = format!("directory {}", directory.path);
+        let Some(used) = directory.used else {
+            let scanned = directory.last_scan_at.map_or("never".to_owned(), |at| {
+                format!("{} ago", duration(age(at)))
+            });
+            findings.push(Finding::new(
+                Level::Unknown,
+                what,
+                "not-scanned",
+                format!("last scanned by a worker: {scanned}; what lies in it is unknown"),
+                Some("is `walferry-worker` running where it is mounted, and `walferry-scheduler`?"),
+            ));
+            continue;
+        };
+        if used > thresholds.directory_use.get() {
             findings.push(Finding::new(
                 Level::Critical,
-                format!("directory {}", directory.path),
+                what.clone(),
                 "directory-full",
-                format!("its file system is {:.0} % full", directory.used.unwrap_or(0.0) * 100.0),
+                format!("it is {:.0} % full, of its file system or of `spool.limit`", used * 100.0),
                 Some("nothing is dropped: `push` refuses at its limit and PostgreSQL keeps the segments"),
             ));
         }
         let arrival = directory.last_arrival_at.map(age);
-        if arrival.is_none_or(|age| age > thresholds.handover_silence) {
+        let silent = arrival.is_none_or(|age| age > thresholds.handover_silence);
+        if silent && !well.contains(&standing.cluster) {
             findings.push(Finding::new(
                 Level::Unknown,
-                format!("directory {}", directory.path),
+                what,
                 "silence",
                 arrival.map_or_else(
                     || "nothing was ever handed over".to_owned(),
@@ -212,4 +287,8 @@ fn waiting(findings: &mut Vec<Finding>, what: &str, standing: &Standing, thresho
             ));
         }
     }
+}
+
+fn age(at: DateTime<Utc>) -> Duration {
+    (Utc::now() - at).to_std().unwrap_or(Duration::ZERO)
 }

@@ -7,21 +7,26 @@ mod directories;
 mod queue;
 mod server;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     commands::check::{Finding, Level},
     context::Context,
 };
 
+/// The clusters whose server itself said that it hands over and that nothing is missing: where
+/// nothing arrives there, nothing was written.
+type Well = BTreeSet<String>;
+
 /// Everything, each part within `patience`.
 pub(crate) async fn all(ctx: &Context, patience: Duration) -> Vec<Finding> {
     let mut findings = vec![configuration(ctx)];
+    let mut well = Well::default();
     let (catalog, queue, clouds, server) = tokio::join!(
         bounded(patience, "catalog", catalog::check(ctx)),
         bounded(patience, "queue", queue::check(ctx)),
         bounded(patience, "repositories", clouds::check(ctx)),
-        bounded(patience, "server", server::check(ctx)),
+        bounded(patience, "server", server::check(ctx, &mut well)),
     );
     findings.extend(catalog);
     findings.extend(queue);
@@ -34,7 +39,7 @@ pub(crate) async fn all(ctx: &Context, patience: Duration) -> Vec<Finding> {
         )
         .await,
     );
-    findings.extend(bounded(patience, "archive", archive::check(ctx)).await);
+    findings.extend(bounded(patience, "archive", archive::check(ctx, &well)).await);
     findings.extend(server);
     findings
 }

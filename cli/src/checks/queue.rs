@@ -1,5 +1,7 @@
 //! Redis: does it answer, does it keep what it is told, does anybody consume?
 
+use walferry_queue::{Durability, Queue};
+
 use crate::{
     commands::{
         check::{Finding, Level},
@@ -20,36 +22,100 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
         )]);
     }
     let mut findings = vec![Finding::ok("redis", "redis", "answers")];
+    match queue.durability().await {
+        Ok(durability) => findings.extend(durable(&durability)),
+        Err(error) => findings.push(Finding::new(
+            Level::Unknown,
+            "redis",
+            "redis-durability",
+            format!("{:#}", anyhow::Error::new(error)),
+            Some("allow INFO to this user"),
+        )),
+    }
+    for queue in ctx.queues()? {
+        findings.extend(one(&queue).await?);
+    }
+    let living = workers::living(ctx, None).await?;
+    if !living.is_empty() {
+        let alive = format!("{} alive", living.len());
+        findings.push(Finding::ok("workers", "workers", alive));
+    }
+    Ok(findings)
+}
+
+/// Losing Redis loses time, not segments; and time is what the RPO is made of.
+fn durable(durability: &Durability) -> Vec<Finding> {
+    let bad = |level, message: String, hint| {
+        Finding::new(level, "redis", "redis-durability", message, Some(hint))
+    };
+    let mut findings = Vec::new();
+    match (durability.append_only, durability.written) {
+        (Some(true), Some(true)) => {}
+        (Some(false), _) => findings.push(bad(
+            Level::Warning,
+            "appendonly is off: a restart forgets every job".to_owned(),
+            "set appendonly yes",
+        )),
+        (_, Some(false)) => findings.push(bad(
+            Level::Warning,
+            "the last write to its append-only file failed".to_owned(),
+            "look at Redis's log and its disk",
+        )),
+        _ => findings.push(bad(
+            Level::Unknown,
+            "it does not say whether it keeps an append-only file".to_owned(),
+            "see to it that the service keeps one (appendonly yes)",
+        )),
+    }
+    match durability.eviction.as_deref() {
+        Some("noeviction") => {}
+        Some(policy) => findings.push(bad(
+            Level::Warning,
+            format!("maxmemory-policy is {policy}: with its memory full it drops jobs in silence"),
+            "set maxmemory-policy noeviction",
+        )),
+        None => findings.push(bad(
+            Level::Unknown,
+            "it does not say what it drops when its memory is full".to_owned(),
+            "see to it that it drops nothing (maxmemory-policy noeviction)",
+        )),
+    }
+    findings
+}
+
+async fn one(queue: &Queue) -> anyhow::Result<Vec<Finding>> {
+    let name = queue.name();
+    let what = format!("queue {name}");
+    let mut findings = Vec::new();
     let stats = queue.stats().await?;
     if let Some(since) = stats.paused_since {
         findings.push(Finding::new(
             Level::Warning,
-            format!("queue {}", queue.name()),
+            what.clone(),
             "queue-paused",
             format!("paused since {since}: no job is handed out"),
-            Some("`walferry queue resume`"),
+            Some(&format!("`walferry queue resume -Q {name}`")),
         ));
     }
     if stats.dead > 0 {
         findings.push(Finding::new(
             Level::Warning,
-            format!("queue {}", queue.name()),
+            what.clone(),
             "dead-letters",
             format!("{} dead letters", stats.dead),
-            Some("`walferry queue ls --state dead` shows why; `walferry queue retry --all` takes them out"),
+            Some(&format!(
+                "`walferry queue ls --state dead -Q {name}` shows why; `walferry queue retry --all -Q {name}` takes them out"
+            )),
         ));
     }
-    let living = workers::living(ctx, None).await?;
-    findings.push(if living.is_empty() {
-        Finding::new(
+    if queue.workers().await?.is_empty() {
+        findings.push(Finding::new(
             Level::Critical,
-            "workers",
+            what,
             "no-worker",
-            "no worker has given a sign of life: nothing is archived",
+            "no worker that serves it has given a sign of life: its jobs wait",
             Some("start `walferry-worker`; it needs the same REDIS_URL and queue names"),
-        )
-    } else {
-        Finding::ok("workers", "workers", format!("{} alive", living.len()))
-    });
+        ));
+    }
     Ok(findings)
 }

@@ -9,13 +9,14 @@ use walferry_catalog::{
 };
 use walferry_config::{Clusters, Connections, Thresholds};
 
+use super::Well;
 use crate::{
     commands::check::{Finding, Level},
     context::Context,
     output::duration,
 };
 
-pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
+pub(super) async fn check(ctx: &Context, well: &mut Well) -> anyhow::Result<Vec<Finding>> {
     let (configured, connections, thresholds) = ctx.get::<(Clusters, Connections, Thresholds)>()?;
     let mut findings = Vec::new();
     for cluster in configured.iter() {
@@ -28,7 +29,14 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
                 "RPO is unknown: no connection to the server is configured",
                 Some("set the cluster's `connection` to a role in pg_monitor"),
             )),
-            Some(url) => findings.extend(ask(ctx, &what, &cluster.name, url, &thresholds).await),
+            Some(url) => {
+                let found = ask(ctx, &what, &cluster.name, url, &thresholds).await;
+                let known = found.iter().any(|one| one.code == "rpo");
+                if known && found.iter().all(|one| one.level <= Level::Warning) {
+                    well.insert(cluster.name.clone());
+                }
+                findings.extend(found);
+            }
         }
     }
     Ok(findings)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::context::Context;
+use crate::{context::Context, progress::Progress};
 
 #[derive(clap::Args)]
 #[command(
@@ -40,10 +40,21 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
             pending: catalog.pending().await?,
         }
     } else {
-        Migrated {
+        let progress = Progress::new("catalog migrate", "migrations applied");
+        // A schema that is newer than this program needs nothing, and is no failure here.
+        let pending = catalog.pending().await.unwrap_or_default();
+        if !pending.is_empty() {
+            progress.at(0, &format!("applying {}", pending.join(", ")));
+        }
+        let migrated = Migrated {
             applied: catalog.migrate().await?,
             pending: Vec::new(),
+        };
+        if !migrated.applied.is_empty() {
+            progress.at(migrated.applied.len() as u64, "done");
         }
+        progress.finish();
+        migrated
     };
     ctx.output.show(&migrated, |migrated| {
         let mut text = String::new();

@@ -1,6 +1,6 @@
 //! `walferry check`: every dependency and promise on a line, with what to do.
 
-use std::{process::ExitCode, time::Duration};
+use std::{borrow::Cow, process::ExitCode, time::Duration};
 
 use chrono::Utc;
 use clap::ValueEnum;
@@ -34,7 +34,7 @@ pub(crate) struct Finding {
     /// What was looked at, e.g. `repository b2`.
     pub(crate) what: String,
     /// A word out of a bounded set, for alerts.
-    pub(crate) code: &'static str,
+    pub(crate) code: Cow<'static, str>,
     pub(crate) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
@@ -95,11 +95,12 @@ fn text(checked: &Checked) -> String {
             vec![
                 word(finding.level).to_owned(),
                 finding.what.clone(),
+                finding.code.to_string(),
                 format!("{}{hint}", finding.message),
             ]
         })
         .collect();
-    table(&["level", "what", "finding"], &rows)
+    table(&["level", "what", "code", "finding"], &rows)
 }
 
 fn nagios(checked: &Checked) -> String {
@@ -134,7 +135,7 @@ fn word(level: Level) -> &'static str {
 impl Finding {
     pub(crate) fn ok(
         what: impl Into<String>,
-        code: &'static str,
+        code: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) -> Self {
         Self::new(Level::Ok, what, code, message, None)
@@ -143,14 +144,14 @@ impl Finding {
     pub(crate) fn new(
         level: Level,
         what: impl Into<String>,
-        code: &'static str,
+        code: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
         hint: Option<&str>,
     ) -> Self {
         Self {
             level,
             what: what.into(),
-            code,
+            code: code.into(),
             message: message.into(),
             hint: hint.map(str::to_owned),
         }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use walferry_catalog::{clusters, status};
 
 use crate::{context::Context, output::table};
@@ -29,15 +30,14 @@ struct Gap {
 pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let catalog = ctx.catalog()?;
     let mut conn = catalog.get().await?;
+    let mut rows = clusters::clusters(&mut conn).await?;
+    if let Some(name) = &args.cluster {
+        rows.retain(|row| row.name == *name);
+        rows.first()
+            .with_context(|| format!("the catalog knows no cluster `{name}`"))?;
+    }
     let mut gaps = Vec::new();
-    for cluster in clusters::clusters(&mut conn).await? {
-        if args
-            .cluster
-            .as_ref()
-            .is_some_and(|name| *name != cluster.name)
-        {
-            continue;
-        }
+    for cluster in rows {
         for gap in status::gaps(&mut conn, &cluster.prefix).await? {
             gaps.push(Gap {
                 cluster: cluster.name.clone(),

@@ -3,9 +3,8 @@
 use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
 use anyhow::bail;
-use indicatif::{ProgressBar, ProgressStyle};
 use walferry_archive::{
-    import::{Import, Imported, Progress},
+    import::{self, Import, Imported},
     pool::PackPool,
 };
 use walferry_catalog::{Catalog, Cluster, clusters, repositories};
@@ -16,7 +15,7 @@ use walferry_store::Repository;
 use walferry_wal::SystemId;
 
 use super::retention::retention;
-use crate::context::Context;
+use crate::{context::Context, progress::Progress};
 
 #[derive(clap::Args)]
 #[command(
@@ -69,12 +68,9 @@ struct Left {
     reason: String,
 }
 
-struct Bar(ProgressBar);
-
-impl Progress for Bar {
+impl import::Progress for Progress {
     fn read(&self, repository: &RepositoryName, key: &ObjectKey) {
-        self.0.set_message(format!("{repository} {key}"));
-        self.0.inc(1);
+        self.step(&format!("{repository} {key}"));
     }
 }
 
@@ -99,13 +95,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
     drop(conn);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = PackPool::start(threads)?;
-    let bar = if ctx.output.watched() {
-        ProgressBar::new_spinner().with_style(ProgressStyle::with_template(
-            "{spinner} {pos} objects, {per_sec}, {msg}",
-        )?)
-    } else {
-        ProgressBar::hidden()
-    };
+    let progress = Progress::new("import", "objects read");
     let imported = Import {
         catalog: &catalog,
         pool: &pool,
@@ -116,9 +106,9 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
         system_id: args.system_id,
         dry_run: args.dry_run,
     }
-    .run(&Bar(bar.clone()))
+    .run(&progress)
     .await?;
-    bar.finish_and_clear();
+    progress.finish();
     let compared = if args.dry_run {
         Vec::new()
     } else {

@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  walferry queue ls\n  walferry queue ls --state dead\n  walferry queue retry --all\n  walferry queue pause"
+    after_help = "Examples:\n  walferry queue ls --state dead\n  walferry queue show ID\n  walferry queue retry --all\n  walferry queue cancel ID\n  walferry queue kill ID\n  walferry queue pause\n  walferry queue resume -Q sales\n  walferry queue stats"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -9,7 +9,7 @@ use walferry_config::{Repositories, Retention as Settings};
 use walferry_retain::{Consent, Outcome, Plan, Policy, PrefixReport, Retention, Skipped};
 use walferry_store::Repository;
 
-use crate::{context::Context, output::table};
+use crate::{context::Context, output::table, progress::Progress};
 
 #[derive(clap::Args)]
 #[command(
@@ -194,7 +194,10 @@ async fn apply(
     rows: &[Cluster],
     consent: Consent,
 ) -> anyhow::Result<ExitCode> {
-    let retention = retention(ctx, catalog)?;
+    let progress = Arc::new(Progress::new("retention apply", "objects deleted"));
+    let told = Arc::clone(&progress);
+    let retention =
+        retention(ctx, catalog)?.with_progress(move |cluster, deleted| told.at(deleted, cluster));
     let mut shown = Vec::new();
     for cluster in rows {
         let report = retention.apply(cluster, consent).await?;
@@ -216,6 +219,10 @@ async fn apply(
             prefixes: report.prefixes.iter().map(prefix).collect(),
             skipped: report.skipped,
         });
+    }
+    drop(retention);
+    if let Some(progress) = Arc::into_inner(progress) {
+        progress.finish();
     }
     let done = shown
         .iter()

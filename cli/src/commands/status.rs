@@ -2,6 +2,12 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use super::workers::{self, Worker};
+use crate::{
+    context::Context,
+    output::{bytes, duration, table},
+    standing::{self, Expected, Standing},
+};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -9,14 +15,6 @@ use walferry_catalog::{
     Cluster, Connection, clusters,
     protected::{Rpo, Server},
     status::reach,
-};
-use walferry_config::{Archive, Connections, Thresholds};
-
-use super::workers::{self, Worker};
-use crate::{
-    context::Context,
-    output::{bytes, duration, table},
-    standing::{self, Standing},
 };
 
 #[derive(clap::Args)]
@@ -53,6 +51,9 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
             print!("\x1b[H\x1b[2J");
         }
         ctx.output.show(&status, text)?;
+        if ctx.output.closed() {
+            return Ok(ExitCode::SUCCESS);
+        }
         if !args.watch {
             return Ok(if known {
                 ExitCode::SUCCESS
@@ -65,7 +66,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
-    let (thresholds, archive, connections) = ctx.get::<(Thresholds, Archive, Connections)>()?;
+    let expected = Expected::of(ctx)?;
     let mut status = Status {
         at: Utc::now(),
         clusters: Vec::new(),
@@ -84,9 +85,8 @@ async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
                 .with_context(|| format!("the catalog knows no cluster `{name}`"))?;
         }
         for row in &rows {
-            let mut standing =
-                standing::read(&mut conn, row, thresholds.failures_window, archive.not_yet).await?;
-            if let Some(url) = connections.get(&row.name) {
+            let mut standing = standing::read(&mut conn, row, &expected).await?;
+            if let Some(url) = expected.connections.get(&row.name) {
                 match rpo(&mut conn, row, url).await {
                     Ok(rpo) => standing.rpo_seconds = rpo.map(|rpo| rpo.as_secs()),
                     Err(error) => status
@@ -95,6 +95,15 @@ async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
                 }
             }
             status.clusters.push(standing);
+        }
+        for cluster in expected.clusters.iter() {
+            let known = rows.iter().any(|row| row.name == cluster.name);
+            if !known && wanted.is_none() {
+                status.unknown.push(format!(
+                    "cluster {}: no worker has ever reported it. HINT: start `walferry-worker`",
+                    cluster.name
+                ));
+            }
         }
         Ok(())
     }
@@ -106,11 +115,22 @@ async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
         Ok(living) => status.workers = Some(living),
         Err(error) => status.unknown.push(format!("redis: {error:#}")),
     }
-    if let Ok(stats) = ctx.queue(None)?.stats().await {
-        status.queue_ready = Some(stats.ready + stats.delayed);
-        status.queue_dead = Some(stats.dead);
+    if let Ok((ready, dead)) = depth(ctx).await {
+        status.queue_ready = Some(ready);
+        status.queue_dead = Some(dead);
     }
     Ok(status)
+}
+
+/// Waiting jobs and dead letters of all queues.
+async fn depth(ctx: &Context) -> anyhow::Result<(u64, u64)> {
+    let (mut ready, mut dead) = (0, 0);
+    for queue in ctx.queues()? {
+        let stats = queue.stats().await?;
+        ready += stats.ready + stats.delayed;
+        dead += stats.dead;
+    }
+    Ok((ready, dead))
 }
 
 /// What the server that is protected says of it; `None` while nothing can be said.
@@ -136,9 +156,6 @@ fn text(status: &Status) -> String {
     for cluster in &status.clusters {
         text.push_str(&one(cluster, status.at));
         text.push('\n');
-    }
-    if status.clusters.is_empty() && status.unknown.is_empty() {
-        text.push_str("no cluster has been archived yet. HINT: start `walferry-worker`\n");
     }
     let workers = match &status.workers {
         Some(workers) => workers.len().to_string(),
@@ -230,15 +247,28 @@ fn one(cluster: &Standing, at: DateTime<Utc>) -> String {
             || "unknown".to_owned(),
             |used| format!("{:.0} %", used * 100.0),
         );
+        let number = |n: Option<String>| n.unwrap_or_else(|| "unknown".to_owned());
         let full = directory.full_in_seconds.map_or(String::new(), |seconds| {
             format!(", full in about {}", duration(Duration::from_secs(seconds)))
         });
         text.push_str(&format!(
             "  directory {}: {} files, {}, file system {used} used{full}\n",
             directory.path,
-            directory.files.unwrap_or(0),
-            bytes(directory.bytes.unwrap_or(0)),
+            number(directory.files.map(|files| files.to_string())),
+            number(directory.bytes.map(bytes)),
         ));
+    }
+    if let Some(retention) = &cluster.retention {
+        let outcome = retention.outcome.as_deref().unwrap_or("not finished");
+        text.push_str(&format!(
+            "  retention {}: {outcome}\n",
+            ago(at, retention.at)
+        ));
+        if retention.window_proven == Some(false) {
+            text.push_str(
+                "  WINDOW NOT PROVEN: no base backup from before it is known with its WAL complete\n",
+            );
+        }
     }
     for suspect in &cluster.suspects {
         let word = if suspect.critical {

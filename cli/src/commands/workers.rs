@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use chrono::{DateTime, Utc};
-use walferry_config::Clusters;
 use walferry_queue::{QueueName, RunningJob};
 
 use crate::{context::Context, output::table};
@@ -54,12 +53,12 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
 /// Every worker of `queue`, or of all configured queues, once.
 pub(crate) async fn living(ctx: &Context, queue: Option<QueueName>) -> anyhow::Result<Vec<Worker>> {
     let queues = match queue {
-        Some(queue) => vec![queue],
-        None => ctx.get::<Clusters>()?.queues(),
+        Some(queue) => vec![ctx.queue(Some(queue))?],
+        None => ctx.queues()?,
     };
     let mut workers: BTreeMap<String, Worker> = BTreeMap::new();
-    for name in queues {
-        for view in ctx.queue(Some(name))?.workers().await? {
+    for queue in queues {
+        for view in queue.workers().await? {
             let worker = workers.entry(view.id.clone()).or_insert_with(|| Worker {
                 id: view.id,
                 host: view.host,

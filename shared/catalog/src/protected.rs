@@ -7,7 +7,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use secrecy::SecretString;
-use walferry_wal::SystemId;
+use walferry_wal::{SegmentName, SegmentSize, SystemId};
 
 use crate::clusters::Prefix;
 use crate::connection::{Catalog, CatalogSettings};
@@ -61,7 +61,7 @@ pub struct Protected {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rpo {
     /// The time since the last contiguous verified segment was closed; zero when nothing was
-    /// written since.
+    /// written since, and at most `archive_timeout` when the open segment is the next one.
     Age(Duration),
     /// Everything: nothing of it is verified yet.
     NothingVerified,
@@ -99,21 +99,53 @@ impl Protected {
         {
             return Rpo::OtherSystem(known);
         }
+        // A timeline of which nothing is verified yet says nothing; the one that it came
+        // from does.
         let last = reach
             .iter()
-            .filter(|reach| reach.repository.is_none())
+            .filter(|reach| reach.repository.is_none() && reach.last.is_some())
             .max_by_key(|reach| reach.timeline);
-        let last_name = last.and_then(|last| last.last).map(|name| name.to_string());
-        let idle = self
-            .current_offset
-            .is_some_and(|offset| offset <= EMPTY_SEGMENT)
-            && last_name.is_some()
-            && self.last_archived == last_name;
-        match last.and_then(|last| last.last_mtime) {
+        let last_name = last.and_then(|last| last.last);
+        let archived =
+            last_name.is_some() && self.last_archived == last_name.map(|name| name.to_string());
+        let idle = archived
+            && self
+                .current_offset
+                .is_some_and(|offset| offset <= EMPTY_SEGMENT);
+        let Some(closed) = last.and_then(|last| last.last_mtime) else {
+            return if idle {
+                Rpo::Age(Duration::ZERO)
+            } else {
+                Rpo::NothingVerified
+            };
+        };
+        let age = (self.now - closed).to_std().unwrap_or(Duration::ZERO);
+        match self.switches_within() {
             _ if idle => Rpo::Age(Duration::ZERO),
-            Some(closed) => Rpo::Age((self.now - closed).to_std().unwrap_or(Duration::ZERO)),
-            None => Rpo::NothingVerified,
+            Some(limit) if archived && self.writes_right_after(last_name) => {
+                Rpo::Age(age.min(limit))
+            }
+            _ => Rpo::Age(age),
         }
+    }
+
+    /// `archive_timeout`: a segment with anything of weight in it is closed after so long.
+    /// One that stays open for longer holds a checkpoint and the like (access/xlog.c,
+    /// `XLOG_MARK_UNIMPORTANT`), as every quiet server's does.
+    fn switches_within(&self) -> Option<Duration> {
+        let seconds = u64::try_from(self.archive_timeout).ok()?;
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+
+    /// Whether the open segment is the one after `last`: none is between them.
+    fn writes_right_after(&self, last: Option<SegmentName>) -> bool {
+        let next = || {
+            let size = SegmentSize::try_from(u64::try_from(self.segment_size).ok()?).ok()?;
+            let last = last?;
+            SegmentName::from_number(last.timeline(), last.number(size).ok()? + 1, size)
+        };
+        self.current_segment.is_some()
+            && self.current_segment == next().map(|name| name.to_string())
     }
 }
 
@@ -136,4 +168,128 @@ async fn ask(conn: &mut AsyncPgConnection) -> Result<Protected, CatalogError> {
     )
     .get_result(conn)
     .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::ids::{ClusterId, PrefixId};
+    use crate::status::Since;
+
+    const SYSTEM: u64 = 7_300_000_000_000_000_001;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(1_000_000 + seconds)
+    }
+
+    fn prefix() -> Prefix {
+        Prefix {
+            id: PrefixId(1),
+            cluster: ClusterId(1),
+            key_prefix: "wal/".parse().expect("a prefix"),
+            system_id: Some(SYSTEM.to_string().parse().expect("a system id")),
+            segment_size: Some(SegmentSize::DEFAULT),
+            opened_at: at(0),
+            closed_at: None,
+        }
+    }
+
+    /// Segment 5 is archived, 6 is open with `offset` bytes in it, and 100 s have passed.
+    fn server(offset: i64, archive_timeout: i64) -> Protected {
+        Protected {
+            system_id: SYSTEM.to_string(),
+            in_recovery: false,
+            archive_mode: "on".to_owned(),
+            archiver: "walferry push %p".to_owned(),
+            archive_timeout,
+            segment_size: 16 << 20,
+            current_segment: Some("000000010000000000000006".to_owned()),
+            current_offset: Some(offset),
+            last_archived: Some("000000010000000000000005".to_owned()),
+            last_archived_at: Some(at(0)),
+            last_failed: None,
+            last_failed_at: None,
+            now: at(100),
+        }
+    }
+
+    fn reach(last: Option<&str>, repository: Option<&str>) -> Reach {
+        let from: SegmentName = last
+            .unwrap_or("000000020000000000000006")
+            .parse()
+            .expect("a segment");
+        Reach {
+            timeline: from.timeline(),
+            repository: repository.map(|name| name.parse().expect("a name")),
+            from,
+            since: Since::Oldest,
+            last: last.map(|last| last.parse().expect("a segment")),
+            last_mtime: last.map(|_| at(0)),
+            segments: 1,
+        }
+    }
+
+    fn check(server: &Protected, reach: &[Reach], expected: Rpo) {
+        assert_eq!(server.rpo(&prefix(), reach), expected);
+    }
+
+    const LAST: Option<&str> = Some("000000010000000000000005");
+
+    #[test]
+    fn nothing_is_lost_when_nothing_was_written_since() {
+        check(&server(40, 0), &[reach(LAST, None)], age(0));
+    }
+
+    #[test]
+    fn what_was_written_since_is_lost_and_the_age_grows() {
+        check(&server(8192, 0), &[reach(LAST, None)], age(100));
+    }
+
+    #[test]
+    fn with_archive_timeout_the_open_segment_is_never_older_than_that() {
+        check(&server(8192, 60), &[reach(LAST, None)], age(60));
+        check(&server(8192, 600), &[reach(LAST, None)], age(100));
+    }
+
+    #[test]
+    fn a_segment_that_is_closed_and_not_verified_counts_from_its_beginning() {
+        let mut ahead = server(8192, 60);
+        ahead.current_segment = Some("000000010000000000000007".to_owned());
+        check(&ahead, &[reach(LAST, None)], age(100));
+        ahead.last_archived = Some("000000010000000000000006".to_owned());
+        check(&ahead, &[reach(LAST, None)], age(100));
+    }
+
+    #[test]
+    fn only_what_every_required_repository_has_counts() {
+        check(
+            &server(40, 0),
+            &[reach(LAST, Some("r2"))],
+            Rpo::NothingVerified,
+        );
+        check(&server(40, 0), &[], Rpo::NothingVerified);
+    }
+
+    #[test]
+    fn a_new_timeline_without_anything_verified_does_not_hide_the_old_one() {
+        check(
+            &server(8192, 0),
+            &[reach(LAST, None), reach(None, None)],
+            age(100),
+        );
+    }
+
+    #[test]
+    fn another_system_is_unknown() {
+        let mut other = server(40, 0);
+        other.system_id = "7300000000000000002".to_owned();
+        let known = SYSTEM.to_string().parse().expect("a system id");
+        check(&other, &[reach(LAST, None)], Rpo::OtherSystem(known));
+    }
+
+    fn age(seconds: u64) -> Rpo {
+        Rpo::Age(Duration::from_secs(seconds))
+    }
 }

@@ -20,12 +20,14 @@ mod scripts;
 mod job;
 mod queue;
 
+mod durability;
 mod inspect;
 mod operate;
 
 mod consumer;
 
 pub use consumer::{Consumer, ConsumerEnded, ConsumerHealth, Handler, JobContext, WorkerIdentity};
+pub use durability::Durability;
 pub use error::{QueueError, Retry};
 pub use inspect::{JobState, JobView, QueueStats, RunningJob, WorkerView};
 pub use job::{Enqueued, IfRunning, Job, NewJob, Outcome};

@@ -31,12 +31,16 @@ const BATCH: usize = 200;
 /// it began. Far above what one batch takes.
 const LEASE: Duration = Duration::from_secs(600);
 
+/// Hears of each batch: the cluster, and how many of its objects went.
+type Progress = Box<dyn Fn(&str, u64) + Send + Sync>;
+
 /// Deletes what the plan lets go, from every repository.
 pub struct Retention {
     pub(crate) catalog: Catalog,
     pub(crate) repositories: Vec<Arc<dyn Repository>>,
     pub(crate) policy: Policy,
     pub(crate) lease: Duration,
+    progress: Progress,
 }
 
 /// Whether somebody looked at the plan.
@@ -63,6 +67,16 @@ impl Retention {
             repositories,
             policy,
             lease: LEASE,
+            progress: Box::new(|_, _| {}),
+        }
+    }
+
+    /// Calls `progress` with the cluster and the number of objects that went, after each batch.
+    #[must_use]
+    pub fn with_progress(self, progress: impl Fn(&str, u64) + Send + Sync + 'static) -> Self {
+        Self {
+            progress: Box::new(progress),
+            ..self
         }
     }
 
@@ -311,6 +325,8 @@ impl Retention {
             for lane_goes_on in join_all(work).await {
                 going_on &= lane_goes_on?;
             }
+            let deleted = lanes.iter().map(|lane| lane.report.deleted).sum();
+            (self.progress)(&report.cluster, deleted);
             // After the catalog's word on every copy. A crash right before this leaves rows
             // that are EXPIRING and have no copy: the next run begins with them.
             report.tombstones += self.finish(surveyed).await?;

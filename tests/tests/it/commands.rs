@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use walferry_tests::wal::{Fill, Maker};
-use walferry_tests::{World, eventually};
+use walferry_tests::{Process, User, World, eventually, process, wait};
 
 const MAKER: Maker = Maker {
     system_id: 7_300_000_000_000_000_007,
@@ -47,16 +47,24 @@ fn json_has_the_documented_shapes() {
             _ => Err(suspects),
         }
     });
-    eventually("the worker has reported the clouds' health", || {
-        let status = world.cli(&["--json", "status"]).json();
-        let repositories = &status["clusters"][0]["repositories"];
-        match repositories.as_array() {
-            Some(list) if !list.is_empty() && list.iter().all(|one| one["since"].is_string()) => {
-                Ok(())
+    eventually(
+        "the clouds' health is reported, and retention has run",
+        || {
+            let status = world.cli(&["--json", "status"]).json();
+            let cluster = &status["clusters"][0];
+            let ran = cluster["retention"]["outcome"].is_string();
+            match cluster["repositories"].as_array() {
+                Some(list)
+                    if ran
+                        && !list.is_empty()
+                        && list.iter().all(|one| one["since"].is_string()) =>
+                {
+                    Ok(())
+                }
+                _ => Err(cluster.clone()),
             }
-            _ => Err(repositories.clone()),
-        }
-    });
+        },
+    );
     world.cli(&["queue", "pause"]).ok();
     world.cli(&["enqueue", "continuous-wal-archiving"]).ok();
     for arguments in [
@@ -170,4 +178,48 @@ fn a_dead_letter_is_shown_retried_and_done() {
             Err(job)
         }
     });
+}
+
+/// The documents that a program has printed one after the other.
+fn documents(program: &Process) -> Vec<Value> {
+    let text = program.stdout();
+    let all = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+    // The last one may be half printed.
+    all.map_while(Result::ok).collect()
+}
+
+#[test]
+fn status_watch_goes_on_through_an_outage_of_the_catalog() {
+    let mut world = World::builder().quick_clouds().build();
+    world.worker();
+    world.hand_over(&MAKER.name(1), &MAKER.bytes(1, Fill::Empty));
+    world.await_archived();
+    let mut command = User::Walferry.command(world.program_path("walferry"));
+    process::environment(&mut command, world.environment());
+    command
+        .current_dir(world.folder())
+        .args(["--json", "status", "--watch"]);
+    let mut watch = Process::spawn("watch", &world.folder().join("logs"), &mut command);
+    let await_last = |watch: &Process, what: &str, is: &dyn Fn(&Value) -> bool| {
+        let before = documents(watch).len();
+        eventually(what, || {
+            let all = documents(watch);
+            let last = all.last().cloned().unwrap_or_default();
+            wait::is(all.len() > before && is(&last), last.clone())
+        });
+    };
+    let good = |status: &Value| {
+        status["clusters"][0]["verified"] == 1 && status["unknown"] == Value::Array(Vec::new())
+    };
+    await_last(&watch, "it shows the archive", &good);
+    await_last(&watch, "and renews it", &good);
+    world.catalog_mut().crash();
+    await_last(&watch, "it says that the catalog is away", &|status| {
+        let unknown = status["unknown"][0].as_str().unwrap_or_default();
+        unknown.contains("catalog") && status["clusters"] == Value::Array(Vec::new())
+    });
+    world.catalog_mut().start_again();
+    await_last(&watch, "and shows the archive again", &good);
+    assert!(watch.running());
+    watch.kill();
 }
