@@ -145,6 +145,7 @@ fn the_store_knows_nothing_of_wal_and_the_queue_nothing_of_archiving() {
 fn no_clock_of_a_worker_decides_about_jobs_or_claims() {
     for folder in ["shared/queue/src", "shared/catalog/src"] {
         visit(&repository().join(folder), &mut |path, text| {
+            let text = text.split("#[cfg(test)]").next().unwrap_or_default();
             for clock in ["Utc::now", "Local::now", "SystemTime::now", "UNIX_EPOCH"] {
                 assert!(!text.contains(clock), "{} reads {clock}", path.display());
             }
