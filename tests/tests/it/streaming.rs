@@ -133,7 +133,7 @@ fn a_cloud_that_stands_still_does_not_keep_a_streamed_file_from_the_other() {
         .setting("repositories.b2.idle_timeout", "5m")
         .build();
     let maker = LARGER_THAN_WHAT_WAITS;
-    let gate = world.cloud("b2").proxy().hold("PUT", ".gz");
+    let gate = world.cloud("b2").proxy().hold("POST", ".gz");
     world.worker();
     world.hand_over(&maker.name(1), &maker.bytes(1, Fill::Random));
     eventually("r2 has it", || {
