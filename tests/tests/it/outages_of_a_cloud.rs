@@ -121,7 +121,8 @@ fn a_cloud_that_stands_still_in_a_large_file_loses_its_place_and_not_its_copy() 
         .setting("archive.streaming_threshold", "8MiB")
         .setting("repositories.b2.idle_timeout", "5m")
         .build();
-    let maker = MAKER.segment_size(32 << 20);
+    // Larger than all that waits in front of a cloud: pieces, parts on their way, one being filled.
+    let maker = MAKER.segment_size(64 << 20);
     let key = format!("wal/{}.gz", maker.name(1));
     let still = world.cloud("b2").proxy().hold("PUT", ".gz");
     world.hand_over(&maker.name(1), &maker.bytes(1, Fill::Random));
