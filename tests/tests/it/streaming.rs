@@ -83,7 +83,7 @@ fn check_metadata(world: &World, cloud: &Cloud, maker: &Maker) {
 
 /// More than waits in front of a repository and is on the wire to it.
 const LARGER_THAN_WHAT_WAITS: Maker = Maker {
-    segment_size: 32 << 20,
+    segment_size: 64 << 20,
     ..MAKER
 };
 
