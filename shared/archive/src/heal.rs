@@ -16,11 +16,11 @@ use walferry_store::{At, ObjectStream, ReadRepository as _, Repository, StoreErr
 
 use crate::{
     archiver::{Archiver, Target},
+    copied::{Copied, chain},
     leases::Lease,
     owner::Owner,
     pack::Packed,
     pool::PackPool,
-    process::{Copied, chain},
     stream::ROOM,
     unpack::{self, Contents, UnpackError, Unpacker},
     upload::{CopyError, Upload},

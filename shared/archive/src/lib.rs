@@ -5,8 +5,11 @@
 //! 2. [`cycle`]: claim rows and run them, bounded, until nothing is left.
 //! 3. [`process`]: one claimed file: check, pack, upload, verify, complete, delete.
 //! 4. [`heal`]: a missing copy from the cloud that has one.
+//!
+//! What came of the copies is in [`copied`]; the end of a claim on disk in `settle`.
 
 pub mod archiver;
+pub mod copied;
 pub mod cycle;
 pub mod foreign;
 pub mod heal;
@@ -20,6 +23,7 @@ pub mod pack;
 pub mod pool;
 pub mod process;
 pub mod register;
+mod settle;
 pub mod stream;
 mod systems;
 pub mod unpack;

@@ -7,14 +7,15 @@ use tokio_util::sync::CancellationToken;
 use walferry_catalog::{
     CatalogError,
     claims::{self, Claim, CopyState, ReleaseAs},
-    completion::{self, Archived, Completed, CopyFailure, Enough, Waiting},
+    completion::{self, Completed, Enough, Waiting},
 };
 use walferry_layout::{metadata::ObjectMetadata, object_key};
-use walferry_proof::{Expected, ExpectedEtag, ObjectKey, RepositoryName, Verified};
+use walferry_proof::{Expected, ExpectedEtag, ObjectKey, Verified};
 use walferry_spool::MAX_WHOLE;
 
 use crate::{
     archiver::{Archiver, Served, Target},
+    copied::{Copied, chain},
     heal,
     lanes::Admission,
     leases::{Lease, LeaseLost},
@@ -195,7 +196,7 @@ impl Archiver {
         Ok(())
     }
 
-    async fn release(
+    pub(crate) async fn release(
         &self,
         claim: &Claim,
         lease: &Lease,
@@ -407,100 +408,6 @@ impl Archiver {
         }
     }
 
-    /// Deletes the local files that `archived` proves, and ends the claim.
-    async fn delete_local(
-        &self,
-        claim: &Claim,
-        lease: &Lease,
-        archived: &Archived,
-        here: &[local::Here],
-        hashed: Option<&local::Here>,
-    ) -> Result<(), ProcessError> {
-        let deleted = local::delete_all(self, claim, lease, archived, here, hashed).await?;
-        let mut conn = self.0.catalog.get().await?;
-        lease.settle(true);
-        completion::local_deleted(&mut conn, archived, &deleted).await?;
-        Ok(())
-    }
-
-    /// VERIFIED long ago, and the file lies here (again): the same content goes, another stays.
-    async fn compare_again(
-        &self,
-        cluster: &Served,
-        claim: &Claim,
-        lease: &Lease,
-        here: &[local::Here],
-    ) -> Result<Ended, ProcessError> {
-        let Some(file) = here.first() else {
-            return self.release(claim, lease, ReleaseAs::Nothing).await;
-        };
-        let found = local::hash(self, claim, file, lease.cancelled()).await?;
-        let mut conn = self.0.catalog.get().await?;
-        match completion::prove_archived(&mut conn, claim.token, found, self.enough(cluster)).await
-        {
-            Ok(Some(archived)) => {
-                drop(conn);
-                self.delete_local(claim, lease, &archived, here, Some(file))
-                    .await?;
-                Ok(Ended::Archived { stored: 0 })
-            }
-            Ok(None) => {
-                drop(conn);
-                self.release(claim, lease, ReleaseAs::Nothing).await
-            }
-            Err(error @ CatalogError::Conflict { .. }) => {
-                drop(conn);
-                self.quarantine_local(claim, lease, file, &error).await?;
-                Ok(Ended::Released)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    pub(crate) async fn quarantine_local(
-        &self,
-        claim: &Claim,
-        lease: &Lease,
-        file: &local::Here,
-        error: &CatalogError,
-    ) -> Result<(), ProcessError> {
-        self.note_other_content(claim, file, error).await?;
-        let mut conn = self.0.catalog.get().await?;
-        lease.settle(true);
-        completion::quarantine_local(
-            &mut conn,
-            claim.token,
-            file.directory,
-            "other-content",
-            &error.to_string(),
-        )
-        .await?;
-        Ok(())
-    }
-
-    /// Two files of one name and different content are a critical finding that names both.
-    pub(crate) async fn note_other_content(
-        &self,
-        claim: &Claim,
-        file: &local::Here,
-        error: &CatalogError,
-    ) -> Result<(), ProcessError> {
-        tracing::error!(
-            segment.name = %claim.file,
-            directory.path = %file.path.display(),
-            error = error as &dyn std::error::Error,
-            "the file has another content than the archived one of that name; it stays where it is. \
-             HINT: compare both, then `walferry quarantine move` puts the file aside"
-        );
-        self.critical(
-            claim.prefix.cluster,
-            "other-content",
-            format!("`{}` in `{}`: {error}", claim.file, file.path.display()),
-        )
-        .await?;
-        Ok(())
-    }
-
     async fn encoder(&self, claim: &Claim, size: u64) -> Result<(Encoder, u8), ProcessError> {
         let ours = (
             Encoder::for_size(size, self.0.settings.whole_limit),
@@ -610,97 +517,6 @@ impl Archiver {
             );
         }
     }
-}
-
-/// What came of the copies of one claim.
-pub(crate) struct Copied {
-    pub(crate) verified: Vec<Verified>,
-    pub(crate) failures: Vec<CopyFailure>,
-    /// The local file whose content this attempt has hashed.
-    pub(crate) hashed: Option<local::Here>,
-}
-
-impl Copied {
-    pub(crate) fn nothing() -> Self {
-        Self {
-            verified: Vec::new(),
-            failures: Vec::new(),
-            hashed: None,
-        }
-    }
-
-    pub(crate) fn add(
-        &mut self,
-        archiver: &Archiver,
-        claim: &Claim,
-        name: RepositoryName,
-        result: Result<Verified, CopyError>,
-    ) {
-        let error = match result {
-            Ok(verified) => {
-                archiver.0.observer.copy(&name, true);
-                self.verified.push(verified);
-                return;
-            }
-            Err(error) => error,
-        };
-        if !matches!(error, CopyError::NoRoom { .. }) {
-            archiver.0.observer.copy(&name, false);
-            if error.critical() {
-                tracing::error!(segment.name = %claim.file, repository.name = %name,
-                    error = &error as &dyn std::error::Error, "the copy needs a person");
-            } else {
-                tracing::warn!(segment.name = %claim.file, repository.name = %name,
-                    error = &error as &dyn std::error::Error, "the copy was not made; it stays due");
-            }
-        }
-        self.fail(archiver, claim, name, &error);
-    }
-
-    /// Notes that the copy in `name` is still due.
-    fn fail(
-        &mut self,
-        archiver: &Archiver,
-        claim: &Claim,
-        name: RepositoryName,
-        error: &CopyError,
-    ) {
-        let settings = &archiver.0.settings;
-        let attempts = claim
-            .copies
-            .iter()
-            .find(|copy| copy.repository == name)
-            .map_or(0, |copy| copy.attempts);
-        self.failures.push(CopyFailure {
-            repository: name,
-            error: chain(error),
-            cause: error.cause().to_owned(),
-            retry_after: error.retry_after(attempts, settings.retry_base, settings.retry_max),
-        });
-    }
-
-    /// Both together.
-    fn join(&mut self, other: Self) {
-        self.verified.extend(other.verified);
-        self.failures.extend(other.failures);
-        self.hashed = other.hashed.or(self.hashed.take());
-    }
-}
-
-/// The error and its causes as one sentence.
-#[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 pub(crate) fn owner(cluster: &Served, claim: &Claim) -> Option<Owner> {

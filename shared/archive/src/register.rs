@@ -336,7 +336,7 @@ impl Found {
         self.suspects.push(NewSuspect {
             name,
             reason_code: code.to_owned(),
-            reason: format!("{}. HINT: {hint}", crate::process::chain(error)),
+            reason: format!("{}. HINT: {hint}", crate::copied::chain(error)),
             critical,
         });
     }

@@ -23,11 +23,12 @@ use walferry_store::{At, ReadRepository as _, Repository as _, StoreError};
 
 use crate::{
     archiver::{Archiver, Served, Target},
+    copied::Copied,
     leases::Lease,
     local::{self, Here, LocalError},
     owner::Owner,
     pack::{Encoder, stream_encoder},
-    process::{Copied, ProcessError},
+    process::ProcessError,
     upload::{CopyError, Upload},
 };
 

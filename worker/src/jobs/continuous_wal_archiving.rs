@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use walferry_archive::{
     archiver::Served,
+    copied::chain,
     cycle::{Report, Stop},
-    process::chain,
 };
 use walferry_jobs::{ContinuousWalArchiving, JobKind};
 use walferry_queue::{IfRunning, JobContext, NewJob, Outcome, Priority, Queue};
