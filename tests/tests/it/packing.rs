@@ -50,13 +50,16 @@ fn a_worker_has_as_many_packing_threads_as_it_is_told_to() {
     let world = World::builder().quick_clouds().build();
     let worker = world.worker_with(&[("worker.pack_threads", "3")]);
     let tasks = format!("/proc/{}/task", worker.process().id());
-    let mut names: Vec<String> = std::fs::read_dir(tasks)
-        .expect("a running process")
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
-        .map(|name| name.trim().to_owned())
-        .filter(|name| name.starts_with("pack-"))
-        .collect();
-    names.sort();
-    assert_eq!(names, ["pack-0", "pack-1", "pack-2"]);
+    // A thread gives itself its name when it first runs.
+    eventually("three threads for packing, and no more", || {
+        let mut names: Vec<String> = std::fs::read_dir(&tasks)
+            .expect("a running process")
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+            .map(|name| name.trim().to_owned())
+            .filter(|name| name.starts_with("pack-"))
+            .collect();
+        names.sort();
+        wait::is(names == ["pack-0", "pack-1", "pack-2"], names)
+    });
 }
