@@ -281,17 +281,22 @@ fn a_backfill_that_a_shutdown_interrupts_goes_on_with_the_next_worker() {
         world.place_in(&directory, &MAKER.name(number), &bytes);
         world.originals_mut().remember(&MAKER.name(number), &bytes);
     }
-    let gate = world.cloud("r2").proxy().hold("PUT", ".gz");
+    // Both clouds are held: a copy that one of them has lets the next file in.
+    let gates = ["r2", "b2"].map(|cloud| world.cloud(cloud).proxy().hold("PUT", ".gz"));
     let first = world.worker_with(&[("worker.segments_in_flight", "1")]);
     let path = directory.display().to_string();
     let added = world
         .cli(&["--json", "enqueue", "backfill", "--dir", &path])
         .json();
     let id = added["id"].as_str().expect("an id").to_owned();
-    gate.await_waiting(1);
+    for gate in &gates {
+        gate.await_waiting(1);
+    }
     first.terminate();
     first.await_log("shutting down");
-    gate.open();
+    for gate in &gates {
+        gate.open();
+    }
     assert_eq!(shell_code(first.wait()), 0);
     let job = show(&world, &id);
     assert_eq!(
@@ -299,7 +304,7 @@ fn a_backfill_that_a_shutdown_interrupts_goes_on_with_the_next_worker() {
         (&"ready".into(), &0.into()),
         "given back at no cost: {job}"
     );
-    assert!(!world.files_in(&directory).is_empty());
+    assert_eq!(world.files_in(&directory).len(), 4);
 
     world.worker();
     await_state(&world, &id, "done");
