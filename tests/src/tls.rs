@@ -10,9 +10,25 @@ use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::users::User;
+
+/// TLS in front of a plain server, with a certificate that can be changed.
+#[derive(Clone)]
+pub struct Front {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    shown: watch::Sender<TlsAcceptor>,
+}
+
+impl Front {
+    /// From now on it shows a certificate of this authority; open connections are cut.
+    pub fn show(&self, authority: &Authority) {
+        self.shown.send_replace(authority.acceptor());
+    }
+}
 
 /// A CA that nobody trusts unless told to.
 #[derive(Debug)]
@@ -62,6 +78,49 @@ impl Authority {
     /// From now on somebody listens on the returned address, speaks TLS as
     /// 127.0.0.1, and hands the bytes on to `upstream`.
     pub fn front(&self, upstream: SocketAddr, runtime: &Handle) -> SocketAddr {
+        self.changing_front(upstream, runtime).address
+    }
+
+    /// The same with a certificate that can be changed.
+    pub fn changing_front(&self, upstream: SocketAddr, runtime: &Handle) -> Front {
+        let listener = runtime
+            .block_on(TcpListener::bind(("127.0.0.1", 0)))
+            .expect("listen");
+        let front = Front {
+            address: listener.local_addr().expect("bound"),
+            shown: watch::Sender::new(self.acceptor()),
+        };
+        let mut shown = front.shown.subscribe();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = shown.borrow_and_update().clone();
+                let mut changed = shown.clone();
+                tokio::spawn(async move {
+                    let exchange = async {
+                        let Ok(mut tls) = acceptor.accept(stream).await else {
+                            return;
+                        };
+                        if let Ok(mut plain) = TcpStream::connect(upstream).await {
+                            // A client may leave in the middle.
+                            let _ = tokio::io::copy_bidirectional(&mut tls, &mut plain).await;
+                        }
+                    };
+                    tokio::select! {
+                        () = exchange => {}
+                        () = async {
+                            if changed.changed().await.is_err() {
+                                // Nobody is left who could change it.
+                                std::future::pending::<()>().await;
+                            }
+                        } => {}
+                    }
+                });
+            }
+        });
+        front
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
         let (certificate, key) = self.issue();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a key");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -71,26 +130,7 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("a certificate");
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = runtime
-            .block_on(TcpListener::bind(("127.0.0.1", 0)))
-            .expect("listen");
-        let address = listener.local_addr().expect("bound");
-        runtime.spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let Ok(mut tls) = acceptor.accept(stream).await else {
-                        return;
-                    };
-                    if let Ok(mut plain) = TcpStream::connect(upstream).await {
-                        // A client may leave in the middle.
-                        let _ = tokio::io::copy_bidirectional(&mut tls, &mut plain).await;
-                    }
-                });
-            }
-        });
-        address
+        TlsAcceptor::from(Arc::new(config))
     }
 
     fn issue(&self) -> (rcgen::Certificate, KeyPair) {

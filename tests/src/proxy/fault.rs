@@ -13,7 +13,20 @@ pub enum Fault {
     Blackhole,
     /// This HTTP status with an S3 error body; the request does not reach the cloud.
     Status(u16),
-    /// The request reaches the cloud so much later.
+    /// The same with another S3 error code, and with `Retry-After` in seconds.
+    Says {
+        /// The HTTP status.
+        status: u16,
+        /// The code in the S3 error body.
+        code: &'static str,
+        /// When to ask again.
+        retry_after: Option<u32>,
+    },
+    /// The cloud is asked for a bucket that it does not have, and says so itself.
+    BucketGone,
+    /// The cloud is asked with a key that it does not know, and says so itself.
+    KeyRevoked,
+    /// The request reaches the cloud so much later, or when this fault ends.
     Latency(Duration),
     /// So many bytes a second, each way, for each connection.
     Bandwidth(u64),
@@ -23,6 +36,10 @@ pub enum Fault {
     DropResponse,
     /// A PUT stores one flipped byte; every answer carries the right ETag.
     FlipStored,
+    /// Every answer about an object carries the ETag of another one.
+    WrongEtag,
+    /// The connection ends in the middle of the answer's headers.
+    TruncatedAnswer,
     /// Well for `up`, then cut off for `down`, again and again.
     Flapping {
         /// How long it works.

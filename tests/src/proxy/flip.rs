@@ -16,6 +16,9 @@ use super::State;
 use super::forward::send;
 use super::serve::{Body, Error, never};
 
+/// What [`super::Fault::WrongEtag`] tells: the MD5 of nothing that is ever stored.
+const ANOTHERS: HeaderValue = HeaderValue::from_static("\"0123456789abcdef0123456789abcdef\"");
+
 /// The two ETags of a damaged object, without quotes.
 #[derive(Debug, Clone)]
 pub(super) struct Lie {
@@ -60,6 +63,14 @@ pub(super) async fn store_flipped(
         .insert(key.into(), lie);
     let body = Full::new(Bytes::from(damaged)).map_err(never).boxed();
     send(Request::from_parts(head, body), state).await
+}
+
+/// Puts another object's ETag in place of the true one.
+pub(super) fn give_anothers(mut answer: Response<Body>) -> Response<Body> {
+    if let Some(etag) = answer.headers_mut().get_mut("etag") {
+        *etag = ANOTHERS;
+    }
+    answer
 }
 
 /// Puts the ETag that was promised in place of the true one: in the header of

@@ -4,11 +4,13 @@
 //! all `Host`, which the signature covers: the cloud behind still checks that
 //! the secret is right.
 
+mod cut;
 mod fault;
 mod flip;
 mod forward;
 mod gate;
 mod record;
+mod resign;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -43,7 +45,7 @@ struct State {
     lies: Mutex<BTreeMap<String, flip::Lie>>,
     /// Whether somebody listens.
     open: watch::Sender<bool>,
-    /// Raised whenever the rules change: blackholed requests end then.
+    /// Raised whenever the rules change: blackholed requests end then, delayed ones go on.
     changes: watch::Sender<u64>,
 }
 

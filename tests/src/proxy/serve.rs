@@ -15,8 +15,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::cut::{Cutting, Scissors};
 use super::record::Record;
-use super::{Fault, State, flip, forward};
+use super::{Fault, State, flip, forward, resign};
 
 pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type Body = BoxBody<Bytes, Error>;
@@ -63,9 +64,14 @@ pub(super) async fn listen(address: SocketAddr, state: Arc<State>) {
 }
 
 async fn connection(stream: tokio::net::TcpStream, state: Arc<State>) {
+    let scissors = Scissors::new();
+    let stream = Cutting {
+        stream,
+        scissors: scissors.clone(),
+    };
     let service = service_fn(move |request| {
-        let state = state.clone();
-        async move { handle(request, &state).await }
+        let (state, scissors) = (state.clone(), scissors.clone());
+        async move { handle(request, &state, &scissors).await }
     });
     // An error here is the cut that a fault asked for, or a client gone away.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -73,7 +79,11 @@ async fn connection(stream: tokio::net::TcpStream, state: Arc<State>) {
         .await;
 }
 
-async fn handle(request: Request<Incoming>, state: &State) -> Result<Response<Body>, Cut> {
+async fn handle(
+    request: Request<Incoming>,
+    state: &State,
+    scissors: &Scissors,
+) -> Result<Response<Body>, Cut> {
     let method = request.method().clone();
     let path = request.uri().path().trim_start_matches('/');
     let key = path
@@ -81,8 +91,8 @@ async fn handle(request: Request<Incoming>, state: &State) -> Result<Response<Bo
         .map_or("", |(_bucket, key)| key)
         .to_owned();
     let record = state.begin(&method, &key, request.uri().query().unwrap_or_default());
-    let fault = state.fault_for(&method, &key);
     let mut changes = state.changes.subscribe();
+    let fault = state.fault_for(&method, &key);
     let gate = state.gate_for(&method, &key);
     if let Some(gate) = gate {
         gate.pass().await;
@@ -103,10 +113,23 @@ async fn handle(request: Request<Incoming>, state: &State) -> Result<Response<Bo
         }
         Some(Fault::Status(status)) => {
             let _ = request.into_body().collect().await;
-            return Ok(error_answer(status, &method));
+            return Ok(error_answer(status, words_of(status), None, &method));
         }
+        Some(Fault::Says {
+            status,
+            code,
+            retry_after,
+        }) => {
+            let _ = request.into_body().collect().await;
+            return Ok(error_answer(status, code, retry_after, &method));
+        }
+        Some(Fault::BucketGone) => resign::for_no_bucket(request, state).await,
+        Some(Fault::KeyRevoked) => resign::with_no_key(request, state).await,
         Some(Fault::Latency(delay)) => {
-            tokio::time::sleep(delay).await;
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = changes.changed() => {}
+            }
             forward::plainly(request, state).await
         }
         Some(Fault::Bandwidth(rate)) => forward::slowly(request, state, rate).await,
@@ -122,7 +145,14 @@ async fn handle(request: Request<Incoming>, state: &State) -> Result<Response<Bo
         Some(Fault::FlipStored) if method == Method::PUT && !key.is_empty() => {
             flip::store_flipped(request, &key, state).await
         }
-        Some(Fault::FlipStored) | None => forward::plainly(request, state).await,
+        Some(Fault::WrongEtag) if !key.is_empty() => forward::plainly(request, state)
+            .await
+            .map(flip::give_anothers),
+        Some(Fault::TruncatedAnswer) => {
+            scissors.cut();
+            forward::plainly(request, state).await
+        }
+        Some(Fault::FlipStored | Fault::WrongEtag) | None => forward::plainly(request, state).await,
     };
     let response = response.unwrap_or_else(|error| {
         let mut answer = Response::new(text(format!(
@@ -184,15 +214,24 @@ pub(super) fn never(never: Infallible) -> Error {
     match never {}
 }
 
-/// S3's XML errors, as the real clouds word them.
-fn error_answer(status: u16, method: &Method) -> Response<Body> {
-    let code = match status {
+/// What the real clouds say with a status.
+fn words_of(status: u16) -> &'static str {
+    match status {
         403 => "AccessDenied",
         404 => "NoSuchBucket",
         429 | 503 => "SlowDown",
         507 => "InsufficientStorage",
         _ => "InternalError",
-    };
+    }
+}
+
+/// S3's XML errors.
+fn error_answer(
+    status: u16,
+    code: &str,
+    retry_after: Option<u32>,
+    method: &Method,
+) -> Response<Body> {
     let xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code>\
          <Message>the proxy was told to answer {status}</Message></Error>"
@@ -202,7 +241,7 @@ fn error_answer(status: u16, method: &Method) -> Response<Body> {
     } else {
         xml
     };
-    Response::builder()
+    let mut answer = Response::builder()
         .status(status)
         .header("content-type", "application/xml")
         .header(
@@ -210,7 +249,9 @@ fn error_answer(status: u16, method: &Method) -> Response<Body> {
             chrono::Utc::now()
                 .format("%a, %d %b %Y %H:%M:%S GMT")
                 .to_string(),
-        )
-        .body(text(body))
-        .expect("a valid status")
+        );
+    if let Some(seconds) = retry_after {
+        answer = answer.header("retry-after", seconds);
+    }
+    answer.body(text(body)).expect("a valid status")
 }

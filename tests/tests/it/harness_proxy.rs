@@ -211,3 +211,91 @@ fn a_gate_holds_requests_until_it_is_opened() {
     });
     assert_eq!(gate.waiting(), 0);
 }
+
+#[test]
+fn a_status_is_told_with_the_code_and_the_wait_that_were_asked_for() {
+    let world = quick();
+    let cloud = world.cloud("b2");
+    cloud.proxy().fault(Fault::Says {
+        status: 503,
+        code: "ServiceUnavailable",
+        retry_after: Some(7),
+    });
+    let answer = through(cloud)
+        .request("PUT", "wal/a.gz", "", b"")
+        .expect("an answer");
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after").as_deref(), Some("7"));
+    assert!(answer.text().contains("<Code>ServiceUnavailable</Code>"));
+    assert!(cloud.bucket().get("wal/a.gz").is_none());
+}
+
+#[test]
+fn a_bucket_that_is_gone_and_a_key_that_is_revoked_are_refused_by_the_cloud_itself() {
+    let world = both();
+    for cloud in world.clouds() {
+        for (fault, status, code) in [
+            (Fault::BucketGone, 404, "NoSuchBucket"),
+            (Fault::KeyRevoked, 403, ""),
+        ] {
+            cloud.proxy().fault(fault);
+            for (method, key, query) in [("PUT", "wal/a.gz", ""), ("GET", "", "list-type=2")] {
+                let answer = through(cloud)
+                    .request(method, key, query, b"")
+                    .expect("an answer");
+                let told = format!("{} {fault:?}: {}", cloud.name(), answer.text());
+                assert_eq!(answer.status, status, "{told}");
+                assert!(answer.text().contains(code), "{told}");
+            }
+        }
+        cloud.proxy().pass();
+        assert_eq!(put(&through(cloud), "wal/a.gz"), Ok(200));
+    }
+}
+
+#[test]
+fn a_wrong_etag_is_anothers_and_the_object_is_as_it_was_sent() {
+    let world = quick();
+    let cloud = world.cloud("b2");
+    let bucket = through(cloud);
+    bucket.put("wal/a.gz", b"body");
+    let right = bucket.head("wal/a.gz").and_then(|head| head.header("etag"));
+    cloud.proxy().fault(Fault::WrongEtag);
+    let wrong = bucket.head("wal/a.gz").and_then(|head| head.header("etag"));
+    assert!(right.is_some() && wrong.is_some() && right != wrong);
+    let stored = bucket.get("wal/a.gz").expect("stored").body;
+    assert_eq!(&stored[..], b"body");
+}
+
+#[test]
+fn a_truncated_answer_ends_in_the_middle_of_its_headers() {
+    let world = quick();
+    let cloud = world.cloud("b2");
+    let bucket = through(cloud);
+    bucket.put("wal/a.gz", b"body");
+    let head = Rule::new(Fault::TruncatedAnswer).on("HEAD").times(1);
+    cloud.proxy().fault(head);
+    let error = bucket
+        .request("HEAD", "wal/a.gz", "", b"")
+        .expect_err("it is cut");
+    assert!(error.contains("IncompleteMessage"), "{error}");
+    assert!(bucket.head("wal/a.gz").is_some(), "the next one is whole");
+}
+
+#[test]
+fn a_request_that_is_late_arrives_when_the_latency_ends() {
+    let world = quick();
+    let cloud = world.cloud("b2");
+    cloud
+        .proxy()
+        .fault(Fault::Latency(Duration::from_secs(3600)));
+    std::thread::scope(|scope| {
+        let request = scope.spawn(|| put(&through(cloud), "wal/a.gz"));
+        eventually("the request is on its way", || {
+            let count = cloud.proxy().count("PUT", "wal/a.gz");
+            wait::is(count == 1, count)
+        });
+        cloud.proxy().pass();
+        assert_eq!(request.join().expect("no panic"), Ok(200));
+    });
+}
