@@ -154,7 +154,9 @@ impl Stage {
 
     /// From now on somebody else hands over segments without a pause, as on a busy server.
     pub(crate) fn start_load(&mut self) {
-        self.load = Some(Load::start(self.world.archive(), Arc::clone(&self.next)));
+        if self.load.is_none() {
+            self.load = Some(Load::start(self.world.archive(), Arc::clone(&self.next)));
+        }
     }
 
     /// Ends the load; what it has handed over is expected like everything else.
