@@ -126,6 +126,12 @@ impl CopyError {
             Self::Store(StoreError::BreakerOpen { wait, .. }) => (*wait).max(base),
             Self::Store(error) if error.retry() == Retry::Operator => max,
             _ if self.critical() => max,
+            // Not before the cloud wants to be asked, but never later than the longest wait: it
+            // may be well again long before.
+            Self::Store(error) => {
+                let asked = error.retry_after().unwrap_or_default();
+                backoff(failures, base, max).max(asked).min(max)
+            }
             _ => backoff(failures, base, max),
         }
     }
@@ -361,6 +367,19 @@ mod tests {
             source: None,
         });
         assert_eq!(wrong.retry_after(0, BASE, MAX), MAX);
+        let throttled = |seconds| {
+            CopyError::Store(StoreError::Throttled {
+                at: walferry_store::At::new(&repository, "put", None),
+                said: walferry_store::Said::new(429, "SlowDown", ""),
+                retry_after: Some(Duration::from_secs(seconds)),
+            })
+        };
+        assert_eq!(
+            throttled(7).retry_after(0, BASE, MAX),
+            Duration::from_secs(7)
+        );
+        assert_eq!(throttled(3600).retry_after(0, BASE, MAX), MAX);
+        assert!(throttled(0).retry_after(9, BASE, MAX) >= MAX / 2);
         let no_room = CopyError::NoRoom { repository };
         assert_eq!(no_room.retry_after(9, BASE, MAX), BASE);
         let lost = CopyError::Lease(LeaseLost::Lost);

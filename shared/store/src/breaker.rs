@@ -65,6 +65,15 @@ impl Default for BreakerSettings {
     }
 }
 
+impl BreakerSettings {
+    /// How long it stays open: not shorter than `asked`, never longer than the longest wait.
+    fn open_for(&self, wait: Duration, asked: Option<Duration>) -> Duration {
+        jittered(wait)
+            .max(asked.unwrap_or_default())
+            .min(self.longest_wait)
+    }
+}
+
 impl Breaker {
     pub fn new(inner: Arc<dyn Repository>, settings: BreakerSettings) -> Self {
         Self {
@@ -299,7 +308,8 @@ impl Circuit {
         }
     }
 
-    fn failed(&self, cause: &'static str, probing: bool) {
+    /// `asked` is when the repository itself wants to be asked again.
+    fn failed(&self, cause: &'static str, asked: Option<Duration>, probing: bool) {
         let mut inner = self.lock();
         let failures = inner.failures.saturating_add(1);
         inner.failures = failures;
@@ -307,7 +317,7 @@ impl Circuit {
         match &mut inner.open {
             Some(open) if probing => {
                 open.wait = (open.wait * 2).min(settings.longest_wait);
-                open.until = Instant::now() + jittered(open.wait);
+                open.until = Instant::now() + settings.open_for(open.wait, asked);
                 open.cause = cause;
                 open.probing = false;
             }
@@ -317,7 +327,7 @@ impl Circuit {
                 let wait = settings.first_wait.min(settings.longest_wait);
                 inner.open = Some(Open {
                     since: Utc::now(),
-                    until: Instant::now() + jittered(wait),
+                    until: Instant::now() + settings.open_for(wait, asked),
                     wait,
                     cause,
                     probing: false,
@@ -333,7 +343,8 @@ impl Permit {
         match &result {
             Err(error) if error.blames_repository() => {
                 let probing = std::mem::take(&mut self.probing);
-                self.circuit.failed(error.cause(), probing);
+                self.circuit
+                    .failed(error.cause(), error.retry_after(), probing);
             }
             // Neither came to the repository's ears.
             Err(StoreError::Upload { .. } | StoreError::Configuration { .. }) => {}

@@ -102,6 +102,26 @@ async fn a_service_that_is_unavailable_opens_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cloud_that_says_when_to_ask_again_is_not_asked_before_but_within_half_a_minute() {
+    for (asked, waited) in [(20, 20), (3600, 30)] {
+        let (inner, breaker) = breaker(Mood::Unavailable {
+            retry_after: Duration::from_secs(asked),
+        });
+        for _ in 0..3 {
+            put(&breaker).await.expect_err("unavailable");
+        }
+        // Once when it opens, and once when it stays open.
+        for asked in [3, 4] {
+            pass(Duration::from_secs(waited - 1)).await;
+            assert_eq!(cause(put(&breaker).await), "breaker-open");
+            assert_eq!(inner.asked(), asked);
+            pass(Duration::from_secs(1)).await;
+            assert_eq!(cause(put(&breaker).await), "throttled");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_request_at_a_time_tries_and_its_success_closes_it() {
     let (inner, breaker) = breaker(Mood::Refuses);
     open(&breaker).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +24,10 @@ pub(crate) enum Mood {
     Refuses,
     /// `put` is rejected with this status, for reasons of its own.
     Status(u16),
+    /// HTTP 503 that says when to ask again.
+    Unavailable {
+        retry_after: Duration,
+    },
     /// Never answers.
     Hangs,
 }
@@ -66,6 +71,11 @@ impl Scripted {
                 at,
                 said: said(if mood == Mood::Status(429) { 429 } else { 503 }),
                 retry_after: None,
+            }),
+            Mood::Unavailable { retry_after } => Err(StoreError::Throttled {
+                at,
+                said: said(503),
+                retry_after: Some(retry_after),
             }),
             Mood::Status(status) => Err(StoreError::Rejected {
                 at,
