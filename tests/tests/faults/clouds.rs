@@ -59,6 +59,8 @@ struct Way {
 enum Seen {
     /// All of it: `check` sees it with a question of its own, too.
     Everywhere,
+    /// All of it, and none of it opens the breaker: a 429 may be about one key.
+    Throttled,
     /// PUTs: who only reads sees nothing.
     InWriting,
     /// What it says of a copy: the breaker has nothing to say.
@@ -123,12 +125,15 @@ fn ways() -> Vec<Way> {
             says(503, "ServiceUnavailable", Some(1)),
             "`throttled`; asked again after its `Retry-After`",
         ),
-        way(
-            "slow-down-429",
-            "throttled",
-            "asked to slow down",
-            says(429, "TooManyRequests", Some(1)),
-            "`throttled`; asked again after its `Retry-After`",
+        only(
+            Seen::Throttled,
+            way(
+                "slow-down-429",
+                "throttled",
+                "asked to slow down",
+                says(429, "TooManyRequests", Some(1)),
+                "`throttled`; asked again after its `Retry-After`",
+            ),
         ),
         way(
             "key-revoked",
@@ -191,7 +196,7 @@ impl Way {
             let mut fault = struck(name, self.outcome, clouds, &self.rule);
             fault = told::by_check_as_behind(fault, clouds, cause, words);
             fault = told::by_status(fault, clouds, cause);
-            if self.seen == Seen::Everywhere {
+            if matches!(self.seen, Seen::Everywhere | Seen::Throttled) {
                 fault = told::by_check_itself(fault, clouds, cause, words);
             }
             if matches!(self.seen, Seen::Everywhere | Seen::InWriting) {

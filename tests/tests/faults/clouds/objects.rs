@@ -32,6 +32,7 @@ const TAMPERED: Allowed = Allowed {
     copies: 1,
     rewritten: true,
     foreign: true,
+    again: false,
 };
 
 fn key(name: &str) -> String {
@@ -62,7 +63,10 @@ fn deleted_in_one(name: &'static str, cloud: &'static str) -> Fault {
             wait::is(due, format!("{shown:?}"))
         },
     )
-    .allowed(TAMPERED)
+    .allowed(Allowed {
+        again: true,
+        ..TAMPERED
+    })
 }
 
 /// Between its copy in R2 and the proof of the one in B2, while the local file is there.

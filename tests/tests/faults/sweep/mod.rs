@@ -52,6 +52,7 @@ const WORKER: Scenario = Scenario {
         copies: 0,
         rewritten: false,
         foreign: false,
+        again: false,
     },
 };
 
