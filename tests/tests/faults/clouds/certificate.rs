@@ -6,7 +6,7 @@ use walferry_tests::tls::{Authority, Front};
 
 use super::{BOTH, Clouds, on_each, others_go_on, told};
 use crate::fault::Fault;
-use crate::stage::Stage;
+use crate::stage::{BOUND, Stage};
 
 pub(super) fn faults() -> Vec<Fault> {
     on_each("certificate-wrong", certificate_wrong)
@@ -77,7 +77,7 @@ fn certificate_wrong(name: &'static str, clouds: Clouds) -> Fault {
         })
         .begin(move |stage| {
             stage.hand_over(1);
-            stage.world.await_archived();
+            stage.world.await_verified_within(BOUND);
             begin(clouds);
         })
         .meanwhile(move |stage| others_go_on(stage, clouds))

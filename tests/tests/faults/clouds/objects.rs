@@ -35,6 +35,9 @@ const TAMPERED: Allowed = Allowed {
     again: false,
 };
 
+/// Keys and bodies.
+type Objects = Vec<(String, Vec<u8>)>;
+
 fn key(name: &str) -> String {
     format!("wal/{name}.gz")
 }
@@ -134,7 +137,7 @@ fn changed_in_both(name: &'static str) -> Fault {
 
 /// It unpacks to the same: there is nothing to tell.
 fn of_another_encoder(name: &'static str, clouds: Clouds) -> Fault {
-    let put: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+    let put: Arc<Mutex<Objects>> = Arc::default();
     let theirs = Arc::clone(&put);
     Fault::new(name, "read, found to be the same segment, adopted as it is")
         .takes_no_files()
