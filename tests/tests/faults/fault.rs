@@ -36,6 +36,7 @@ pub(crate) struct Fault {
     after: Step,
     takes_files: bool,
     allowed: Allowed,
+    archives_again: bool,
 }
 
 impl Fault {
@@ -56,6 +57,7 @@ impl Fault {
             after: nothing,
             takes_files: true,
             allowed: Allowed::default(),
+            archives_again: false,
         }
     }
 
@@ -191,6 +193,14 @@ impl Fault {
     pub(crate) fn allowed(self, allowed: Allowed) -> Fault {
         Fault { allowed, ..self }
     }
+
+    /// A segment is archived once more: a copy that was VERIFIED is withdrawn.
+    pub(crate) fn archives_again(self) -> Fault {
+        Fault {
+            archives_again: true,
+            ..self
+        }
+    }
 }
 
 /// Runs one cell.
@@ -227,7 +237,7 @@ pub(crate) fn run(fault: &Fault, mode: Mode) {
     stage.await_nothing_claimed();
     (fault.after)(&mut stage);
     invariants::hold(&stage.world, fault.allowed);
-    if !fault.allowed.again {
+    if !fault.archives_again {
         invariants::archived_once(&stage.logs());
     }
     let mode = match mode {

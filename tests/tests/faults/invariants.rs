@@ -16,8 +16,6 @@ pub(crate) struct Allowed {
     pub(crate) rewritten: bool,
     /// An object under a segment's key may be somebody else's or damaged: the fault put it there.
     pub(crate) foreign: bool,
-    /// A segment may be archived once more: a copy that was VERIFIED was withdrawn.
-    pub(crate) again: bool,
 }
 
 /// Fails if one of these does not hold:

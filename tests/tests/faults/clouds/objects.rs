@@ -32,7 +32,6 @@ const TAMPERED: Allowed = Allowed {
     copies: 1,
     rewritten: true,
     foreign: true,
-    again: false,
 };
 
 /// Keys and bodies.
@@ -66,10 +65,8 @@ fn deleted_in_one(name: &'static str, cloud: &'static str) -> Fault {
             wait::is(due, format!("{shown:?}"))
         },
     )
-    .allowed(Allowed {
-        again: true,
-        ..TAMPERED
-    })
+    .allowed(TAMPERED)
+    .archives_again()
 }
 
 /// Between its copy in R2 and the proof of the one in B2, while the local file is there.

@@ -52,7 +52,6 @@ const WORKER: Scenario = Scenario {
         copies: 0,
         rewritten: false,
         foreign: false,
-        again: false,
     },
 };
 
