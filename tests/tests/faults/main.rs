@@ -15,6 +15,7 @@ mod clouds;
 mod fault;
 mod invariants;
 mod points;
+mod processes;
 mod stage;
 mod sweep;
 
@@ -24,7 +25,7 @@ use crate::fault::{Fault, Mode};
 
 /// Every fault that is not a kill point.
 fn faults() -> Vec<Fault> {
-    [clouds::faults()].concat()
+    [clouds::faults(), processes::faults()].concat()
 }
 
 fn main() {

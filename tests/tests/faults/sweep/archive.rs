@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use walferry_tests::wal::Fill;
 use walferry_tests::{eventually, wait};
 
 use super::{Scenario, WORKER, archive_all, kill_worker};
@@ -33,7 +34,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         part: "stream",
         build: || Stage::builder().setting("archive.streaming_threshold", "1MiB"),
-        prepare: |stage| stage.make_large(),
+        prepare: |stage| stage.make(2 << 20, Fill::Random),
         ..WORKER
     },
     // A history file alone: the system that it belongs to is not known yet.
@@ -123,7 +124,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             archive_all(stage);
         },
         die: |stage, point| {
-            let other = MAKER.seed(9).bytes(1, walferry_tests::wal::Fill::Light);
+            let other = MAKER.seed(9).bytes(1, Fill::Light);
             stage.world.place(&MAKER.name(1), &other);
             kill_worker(stage, point);
         },
