@@ -89,7 +89,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         prepare: |stage| {
             register_only(stage);
             let (name, _) = stage.again(1);
-            std::fs::remove_file(stage.world.archive().join(name)).expect("somebody cleans up");
+            stage.world.clean_up(&name);
         },
         die: |stage, point| {
             // What was removed is not expected before it is handed over again.
