@@ -68,13 +68,13 @@ struct Inner {
 
 /// Jobs of one queue by state.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct QueueDepth {
-    pub ready: u64,
-    pub delayed: u64,
-    pub leased: u64,
-    pub dead: u64,
+pub(crate) struct QueueDepth {
+    pub(crate) ready: u64,
+    pub(crate) delayed: u64,
+    pub(crate) leased: u64,
+    pub(crate) dead: u64,
     /// Age of the oldest job that is ready.
-    pub oldest_ready: Duration,
+    pub(crate) oldest_ready: Duration,
 }
 
 impl Default for Metrics {
@@ -411,7 +411,7 @@ impl Metrics {
             .observe(waited.as_secs_f64());
     }
 
-    pub fn queue(&self, queue: &str, depth: QueueDepth) {
+    pub(crate) fn queue(&self, queue: &str, depth: QueueDepth) {
         let states = [
             ("ready", depth.ready),
             ("delayed", depth.delayed),
@@ -430,7 +430,7 @@ impl Metrics {
     }
 
     /// Redis does not answer: what it said last of its queues is not true any more.
-    pub fn queues_unknown(&self) {
+    pub(crate) fn queues_unknown(&self) {
         self.0.queue_jobs.clear();
         self.0.queue_latency.clear();
     }

@@ -11,7 +11,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("shared/wal", &[]),
     ("shared/jobs", &[]),
     ("shared/queue", &[]),
-    ("shared/observe", &[]),
+    ("shared/observe", &["queue"]),
     ("shared/layout", &["wal", "proof"]),
     ("shared/store", &["proof"]),
     ("shared/catalog", &["wal", "proof"]),
