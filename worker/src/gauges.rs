@@ -77,7 +77,6 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
                 ("PENDING", counts.pending),
                 ("VERIFIED", counts.verified),
                 ("EXPIRING", counts.expiring),
-                ("QUARANTINED", counts.quarantined),
             ] {
                 metrics.status_count(&cluster.name, status, files);
             }

@@ -88,7 +88,7 @@ pub async fn keep_only(
         "DELETE FROM suspects s WHERE s.directory_id = $1 AND s.name <> ALL ($2) \
             AND NOT EXISTS (SELECT 1 FROM local_files l JOIN wal_files f ON f.id = l.file_id \
                              WHERE l.directory_id = $1 AND f.name = s.name AND l.deleted_at IS NULL \
-                               AND (l.quarantined_at IS NOT NULL OR f.status = 'QUARANTINED'))",
+                               AND l.quarantined_at IS NOT NULL)",
     )
     .bind::<BigInt, _>(directory.0)
     .bind::<Array<Text>, _>(names)

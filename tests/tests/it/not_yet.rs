@@ -32,6 +32,13 @@ fn quarantined(world: &World) -> Option<String> {
     Some(format!("{} {}", found["message"], found["hint"]))
 }
 
+/// What `status` counts.
+fn counted(world: &World) -> u64 {
+    let status = world.cli(&["--json", "status"]).json();
+    let quarantined = status["clusters"][0]["quarantined"].as_u64();
+    quarantined.unwrap_or_else(|| panic!("{status}"))
+}
+
 /// Makes the only suspect so many seconds old.
 fn age(world: &World, seconds: u32) {
     let update = format!(
@@ -53,8 +60,10 @@ fn a_short_file_is_not_yet_for_a_minute_and_then_an_error_that_names_the_way_out
     age(&world, 40);
     assert_eq!(the_suspect(&world)["critical"], false);
     assert_eq!(quarantined(&world), None);
+    assert_eq!(counted(&world), 0);
     age(&world, 61);
     assert_eq!(the_suspect(&world)["critical"], true);
+    assert_eq!(counted(&world), 1);
     let told = quarantined(&world).expect("check names it");
     assert!(
         told.contains(&name) && told.contains("walferry quarantine move"),
