@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use walferry_catalog::{
     claims, clusters,
     protected::{Rpo, Server},
-    status,
+    status, suspects,
 };
 use walferry_observe::Metrics;
 
@@ -69,6 +69,8 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
                 oldest,
             );
         }
+        let suspects = suspects::count(&mut conn, cluster.id).await?;
+        metrics.suspects(&cluster.name, suspects);
         let backlog = claims::backlog(&mut conn, Some(cluster.id)).await?;
         metrics.lag(&cluster.name, backlog.oldest.map_or(Duration::ZERO, age));
         if count {

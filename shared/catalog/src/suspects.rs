@@ -7,6 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::error::CatalogError;
 use crate::ids::{ClusterId, DirectoryId};
+use crate::rows;
 
 #[derive(Debug, Clone)]
 pub struct NewSuspect {
@@ -95,6 +96,23 @@ pub async fn keep_only(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// How many suspects a cluster has.
+pub async fn count(conn: &mut AsyncPgConnection, cluster: ClusterId) -> Result<u64, CatalogError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        suspects: i64,
+    }
+    let row: Row = diesel::sql_query(
+        "SELECT count(*) AS suspects FROM suspects s JOIN directories d ON d.id = s.directory_id \
+          WHERE d.cluster_id = $1",
+    )
+    .bind::<BigInt, _>(cluster.0)
+    .get_result(conn)
+    .await?;
+    rows::count("count", row.suspects)
 }
 
 /// Suspects of one cluster or of all, by directory and name.
