@@ -81,11 +81,11 @@ pub async fn failures(
     }
     diesel::sql_query(
         "WITH failed AS ( \
-            SELECT c.repository, coalesce(c.cause, 'since mended') AS cause, c.last_error, f.prefix_id \
+            SELECT c.repository, coalesce(c.cause, 'since-mended') AS cause, c.last_error, f.prefix_id \
               FROM copies c JOIN wal_files f ON f.id = c.file_id \
              WHERE c.failed_at > statement_timestamp() - make_interval(secs => $2) \
             UNION ALL \
-            SELECT NULL, coalesce(f.last_cause, 'since mended'), f.last_error, f.prefix_id FROM wal_files f \
+            SELECT NULL, coalesce(f.last_cause, 'since-mended'), f.last_error, f.prefix_id FROM wal_files f \
              WHERE f.failed_at > statement_timestamp() - make_interval(secs => $2)) \
          SELECT x.repository, x.cause, count(*) AS files, coalesce(max(x.last_error), '') AS example \
            FROM failed x JOIN prefixes p ON p.id = x.prefix_id \
