@@ -41,6 +41,11 @@ impl Originals {
         self.files.insert(name.into(), Original::of(bytes));
     }
 
+    /// Expects a file no more: it may go, or was lost to a test's own hand.
+    pub fn forget(&mut self, name: &str) {
+        self.files.remove(name);
+    }
+
     /// Remembers what a server handed over successfully, read from its `pg_wal`
     /// (the servers of a world keep it all there).
     #[track_caller]

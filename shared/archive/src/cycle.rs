@@ -9,6 +9,7 @@ use walferry_catalog::{
     CatalogError, DirectoryId,
     claims::{self, Backlog, ClaimRequest},
 };
+use walferry_killpoint::kill_point;
 use walferry_proof::RepositoryName;
 
 use crate::{
@@ -149,8 +150,12 @@ impl Archiver {
         let mut conn = self.0.catalog.get().await?;
         let up = self.repositories_up();
         let asked = Instant::now();
+        kill_point!("archive.claim.before");
         let claimed =
             claims::claim(&mut conn, &self.request(cluster, directories, &up, limit)).await?;
+        if !claimed.is_empty() {
+            kill_point!("archive.claim.after");
+        }
         Ok((claimed, asked))
     }
 }

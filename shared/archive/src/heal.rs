@@ -10,6 +10,7 @@ use futures::{
 };
 use tokio::sync::oneshot;
 use walferry_catalog::claims::{Claim, CopyState};
+use walferry_killpoint::kill_point;
 use walferry_layout::metadata::ObjectMetadata;
 use walferry_proof::{Expected, ExpectedEtag, Md5, ObjectKey, RepositoryName, Sha256, Verified};
 use walferry_store::{At, ObjectStream, ReadRepository as _, Repository, StoreError};
@@ -215,7 +216,7 @@ impl Healing<'_> {
         let _memory = self.archiver.0.lanes.reserve(room).await;
         let mut lost = Vec::new();
         match self.adopted(target).await {
-            Ok(Some(verified)) => return (Ok(verified), lost),
+            Ok(Some(verified)) => return (Ok(verified), self.vanished(&sources).await),
             Ok(None) => {}
             Err(error) => return (Err(error), lost),
         }
@@ -226,20 +227,41 @@ impl Healing<'_> {
                 break;
             };
             if let Some(repository) = error.lost() {
-                tracing::error!(
-                    segment.name = %self.claim.file,
-                    repository.name = %repository,
-                    error = error.as_ref() as &dyn std::error::Error,
-                    "a copy that was verified is missing or damaged"
-                );
-                lost.push(Lost {
-                    repository: repository.clone(),
-                    cause: error.cause(),
-                    reason: chain(error.as_ref()),
-                });
+                lost.push(self.lost(repository, error));
             }
         }
         (outcome, lost)
+    }
+
+    /// Verified copies that are not there. Asked when the target needs no source: a crash after
+    /// an earlier attempt's PUT has forgotten what that attempt had seen of its sources.
+    async fn vanished(&self, sources: &[(&Target, u64)]) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        for (from, _) in sources {
+            if let Ok(None) = from.store.head(self.key).await {
+                let error = SourceError::Missing {
+                    repository: from.name().clone(),
+                    key: self.key.clone(),
+                };
+                lost.push(self.lost(from.name(), &error));
+            }
+        }
+        lost
+    }
+
+    /// Told loudly, and due again once the content is verified elsewhere.
+    fn lost(&self, repository: &RepositoryName, error: &SourceError) -> Lost {
+        tracing::error!(
+            segment.name = %self.claim.file,
+            repository.name = %repository,
+            error = error as &dyn std::error::Error,
+            "a copy that was verified is missing or damaged"
+        );
+        Lost {
+            repository: repository.clone(),
+            cause: error.cause(),
+            reason: chain(error),
+        }
     }
 
     /// What lies under the key already is never overwritten, and multipart uploads cannot be
@@ -373,12 +395,15 @@ impl Copy<'_> {
             .await
             .map_err(|error| source(self.unreadable(error)))?;
         self.check(&contents).map_err(source)?;
+        kill_point!("heal.read.after");
         let packed = Packed {
             body,
             md5: contents.stored_md5,
         };
         let expected = expected(&contents, ExpectedEtag::Single(contents.stored_md5));
-        upload.packed(to, &packed, &expected).await
+        let verified = upload.packed(to, &packed, &expected).await?;
+        kill_point!("heal.prove.after");
+        Ok(verified)
     }
 
     /// Bounded memory for an object of any size: parts go out while the next is read, and
@@ -390,6 +415,7 @@ impl Copy<'_> {
         object: ObjectStream,
     ) -> Result<Verified, CopyError> {
         upload.lease.check().await?;
+        kill_point!("heal-stream.put.before");
         let (tell, told) = oneshot::channel();
         let checking = Checking {
             copy: self,
@@ -407,6 +433,7 @@ impl Copy<'_> {
         // it. Nothing is told when the upload failed on its own.
         let contents = told.await.ok().transpose().map_err(source)?;
         let etag = put?;
+        kill_point!("heal-stream.put.after");
         let contents = contents.ok_or_else(|| source(SourceError::None))?;
         upload
             .prove(to, &expected(&contents, ExpectedEtag::Multipart { etag }))

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use walferry_catalog::{
     CatalogError, DirectoryId, claims::Claim, completion::Archived, intake::LocalStat, labels,
 };
+use walferry_killpoint::kill_point;
 use walferry_proof::{Hasher, Sha256};
 use walferry_spool::{
     Content, DeleteError, Deleted, Directory, DirectoryError, FileId, InspectError, Inspected,
@@ -278,11 +279,15 @@ pub(crate) async fn record_knowledge(
         Knowledge::Nothing => Ok(()),
         Knowledge::History(history, bytes) => {
             let mut conn = archiver.0.catalog.get().await?;
-            labels::insert_history(&mut conn, claim.prefix.id, history.timeline, bytes).await
+            labels::insert_history(&mut conn, claim.prefix.id, history.timeline, bytes).await?;
+            kill_point!("archive-history.record.after");
+            Ok(())
         }
         Knowledge::Label(label) => {
             let mut conn = archiver.0.catalog.get().await?;
-            labels::insert_label(&mut conn, claim.token.file, label).await
+            labels::insert_label(&mut conn, claim.token.file, label).await?;
+            kill_point!("archive-label.record.after");
+            Ok(())
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::Mutex;
+use walferry_killpoint::kill_point;
 use walferry_layout::{OwnerMark, catalog_key, owner_key};
 use walferry_proof::{KeyPrefix, RepositoryName};
 use walferry_store::{PutNew, Repository, StoreError};
@@ -221,7 +222,9 @@ async fn read_or_set(
             }),
         };
     }
+    kill_point!("owner-mark.put.before");
     set_mark(repository, prefix, owner).await?;
+    kill_point!("owner-mark.put.after");
     // Read back what is there: of two workers that set it at once, both see the same one.
     match read_mark(repository, prefix).await? {
         Some(mark) => Ok(mark),

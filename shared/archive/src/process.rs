@@ -9,6 +9,7 @@ use walferry_catalog::{
     claims::{self, Claim, CopyState, ReleaseAs},
     completion::{self, Completed, Enough, Waiting},
 };
+use walferry_killpoint::kill_point;
 use walferry_layout::{metadata::ObjectMetadata, object_key};
 use walferry_proof::{Expected, ExpectedEtag, ObjectKey, Verified};
 use walferry_spool::MAX_WHOLE;
@@ -184,6 +185,7 @@ impl Archiver {
         }
         let mut conn = self.0.catalog.get().await?;
         for lost in lost {
+            kill_point!("withdraw.commit.before");
             completion::withdraw(
                 &mut conn,
                 claim.token,
@@ -192,6 +194,7 @@ impl Archiver {
                 &lost.reason,
             )
             .await?;
+            kill_point!("withdraw.commit.after");
         }
         Ok(())
     }
@@ -204,7 +207,9 @@ impl Archiver {
     ) -> Result<Ended, ProcessError> {
         let mut conn = self.0.catalog.get().await?;
         lease.settle(true);
+        kill_point!("release.commit.before");
         claims::release(&mut conn, claim.token, how).await?;
+        kill_point!("release.commit.after");
         Ok(Ended::Released)
     }
 
@@ -255,6 +260,7 @@ impl Archiver {
         let packed = local::pack(self, claim, file, encoder.1, lease.cancelled()).await?;
         memory.shrink(packed.gzip.body.len() as u64);
         let mut conn = self.0.catalog.get().await?;
+        kill_point!("archive.packed.before");
         // Recorded before the first PUT: a crash right after leaves a row that tells later
         // attempts which encoder and level to use, so that a repeated PUT is identical.
         let recorded = completion::set_packed(
@@ -278,6 +284,7 @@ impl Archiver {
             return Ok(None);
         }
         recorded?;
+        kill_point!("archive.packed.after");
         local::record_knowledge(self, claim, &packed).await?;
         let metadata = metadata(cluster, owner, claim, &packed, encoder);
         let upload = Upload {
@@ -380,6 +387,7 @@ impl Archiver {
         let stored = copied.verified.first().map_or(0, Verified::stored_size);
         let mut conn = self.0.catalog.get().await?;
         lease.settle(true);
+        kill_point!("archive.complete.before");
         let completed = completion::complete(
             &mut conn,
             claim.token,
@@ -389,6 +397,7 @@ impl Archiver {
         )
         .await?;
         drop(conn);
+        kill_point!("archive.complete.after");
         match completed {
             Completed::Archived(archived) => {
                 lease.settle(false);
@@ -421,7 +430,9 @@ impl Archiver {
                     name: ours.0.as_str().to_owned(),
                     level: ours.1,
                 };
-                completion::choose_encoder(&mut conn, claim.token, &wanted).await?
+                let chosen = completion::choose_encoder(&mut conn, claim.token, &wanted).await?;
+                kill_point!("archive.encoder.after");
+                chosen
             }
         };
         // An encoder that this version does not have makes other bytes: an object that is

@@ -15,6 +15,7 @@ use walferry_catalog::{
     intake::{self, LocalStat, NewFile, ScanReport, SeenFile},
     suspects::{self, NewSuspect},
 };
+use walferry_killpoint::kill_point;
 use walferry_spool::{
     Content, Directory, FileId, InspectError, OpenError, ReadError, Suspicion, Usage,
 };
@@ -195,13 +196,17 @@ impl Archiver {
         let mut conn = self.0.catalog.get().await?;
         for prefix in prefixes.iter().filter(|prefix| systems.is_open(prefix.id)) {
             if let (None, Some((system, size))) = (prefix.system_id, identity) {
+                kill_point!("register.identity.before");
                 clusters::set_identity(&mut conn, prefix.id, system, size).await?;
+                kill_point!("register.identity.after");
             }
         }
         for (prefix, files) in fresh {
             let required = self.required();
+            kill_point!("register.commit.before");
             let registered =
                 intake::register(&mut conn, prefix, served.id, &files, &required).await?;
+            kill_point!("register.commit.after");
             tracing::debug!(
                 cluster.name,
                 new = registered.new,
@@ -243,6 +248,7 @@ impl Archiver {
             return Ok(());
         }
         let mut conn = self.0.catalog.get().await?;
+        kill_point!("register-gone.commit.before");
         for lost in intake::gone(&mut conn, served.id, &gone).await? {
             tracing::error!(segment.name = %lost, directory.path = %served.path.display(),
                 "the file vanished before any copy of it was verified. HINT: whoever cleans this directory destroys the archive; \
@@ -261,6 +267,7 @@ impl Archiver {
         let mut conn = self.0.catalog.get().await?;
         if !found.suspects.is_empty() {
             suspects::report(&mut conn, served.id, &found.suspects).await?;
+            kill_point!("register-suspect.commit.after");
         }
         let still: Vec<String> = found
             .suspects
@@ -282,6 +289,7 @@ impl Archiver {
             },
         )
         .await?;
+        kill_point!("register.scan.after");
         Ok(())
     }
 

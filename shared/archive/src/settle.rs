@@ -12,6 +12,7 @@ use crate::{
     local,
     process::{Ended, ProcessError},
 };
+use walferry_killpoint::kill_point;
 
 impl Archiver {
     /// Deletes the local files that `archived` proves, and ends the claim.
@@ -26,7 +27,9 @@ impl Archiver {
         let deleted = local::delete_all(self, claim, lease, archived, here, hashed).await?;
         let mut conn = self.0.catalog.get().await?;
         lease.settle(true);
+        kill_point!("archive.unlinked.before");
         completion::local_deleted(&mut conn, archived, &deleted).await?;
+        kill_point!("archive.unlinked.after");
         Ok(())
     }
 
@@ -42,11 +45,13 @@ impl Archiver {
             return self.release(claim, lease, ReleaseAs::Nothing).await;
         };
         let found = local::hash(self, claim, file, lease.cancelled()).await?;
+        kill_point!("archive-again.prove.before");
         let mut conn = self.0.catalog.get().await?;
         match completion::prove_archived(&mut conn, claim.token, found, self.enough(cluster)).await
         {
             Ok(Some(archived)) => {
                 drop(conn);
+                kill_point!("archive-again.prove.after");
                 self.delete_local(claim, lease, &archived, here, Some(file))
                     .await?;
                 Ok(Ended::Archived { stored: 0 })
@@ -74,6 +79,7 @@ impl Archiver {
         self.note_other_content(claim, file, error).await?;
         let mut conn = self.0.catalog.get().await?;
         lease.settle(true);
+        kill_point!("other-content.commit.before");
         completion::quarantine_local(
             &mut conn,
             claim.token,
@@ -82,6 +88,7 @@ impl Archiver {
             &error.to_string(),
         )
         .await?;
+        kill_point!("other-content.commit.after");
         Ok(())
     }
 

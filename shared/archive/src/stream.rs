@@ -16,6 +16,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use walferry_catalog::{claims::Claim, completion};
+use walferry_killpoint::kill_point;
 use walferry_layout::metadata::ObjectMetadata;
 use walferry_proof::{Expected, ExpectedEtag, Hasher, Md5, Md5Hasher, ObjectKey, Sha256, Verified};
 use walferry_spool::SpooledFile;
@@ -65,6 +66,7 @@ impl Streamed<'_> {
     ) -> Result<Option<Copied>, ProcessError> {
         let sha256 = local::hash(self.archiver, self.claim, here, self.lease.cancelled()).await?;
         let mut conn = self.archiver.0.catalog.get().await?;
+        kill_point!("stream.content.before");
         let recorded =
             completion::set_content(&mut conn, self.claim.token, sha256, here.stat.size).await;
         drop(conn);
@@ -75,6 +77,7 @@ impl Streamed<'_> {
             return Ok(None);
         }
         recorded?;
+        kill_point!("stream.content.after");
         let _memory = self.archiver.0.lanes.reserve(ROOM * due.len() as u64).await;
         let metadata = ObjectMetadata {
             sha256,
@@ -164,6 +167,7 @@ impl Streamed<'_> {
                 .await;
         }
         self.lease.check().await?;
+        kill_point!("stream.put.before");
         let name = target.name().clone();
         let at = At::new(&name, "put", Some(self.key));
         let parts = futures::stream::unfold(
@@ -201,6 +205,7 @@ impl Streamed<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        kill_point!("stream.put.after");
         let Some((size, md5)) = *facts.borrow_and_update() else {
             return Err(CopyError::NoRoom {
                 repository: target.name().clone(),

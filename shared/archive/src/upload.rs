@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use walferry_catalog::status::OTHER_CONTENT;
+use walferry_killpoint::kill_point;
 use walferry_layout::metadata::ObjectMetadata;
 use walferry_proof::{
     Evidence, Expected, Mismatch, ObjectKey, Reported, RepositoryName, Sha256, Verified, VerifyMode,
@@ -170,9 +171,11 @@ impl Upload<'_> {
         // A crash after this check and before the PUT leaves nothing; a zombie that passes
         // the check and is frozen here can only put this same segment's content.
         self.lease.check().await?;
+        kill_point!("archive.put.before");
         let put = repository
             .put_new(self.key, packed.body.clone(), &self.metadata.to_map())
             .await?;
+        kill_point!("archive.put.after");
         match put {
             PutNew::Created => self.prove(repository, expected).await,
             PutNew::Exists => self.adopt(repository, expected).await,
@@ -190,6 +193,7 @@ impl Upload<'_> {
     ) -> Result<Verified, CopyError> {
         if self.mode == VerifyMode::Head {
             let facts = self.head(repository).await?;
+            kill_point!("archive.head.after");
             match self.by_head(repository, expected, &facts) {
                 Ok(verified) => return Ok(verified),
                 Err(mismatch) if mismatch.needs_read_back() => {}
@@ -197,6 +201,7 @@ impl Upload<'_> {
             }
         }
         let reported = self.read_back(repository).await?;
+        kill_point!("read-back.get.after");
         Ok(Verified::compare(expected, reported, VerifyMode::ReadBack)?)
     }
 
@@ -217,6 +222,7 @@ impl Upload<'_> {
             }
         }
         let object = self.get(repository).await?;
+        kill_point!("adopt.get.after");
         let facts = object.facts.clone();
         let reason = match self.unpacked(repository, object).await {
             Ok(reported) => match Verified::adopt(expected.sha256, expected.plain_size, reported) {

@@ -7,6 +7,7 @@ use crate::job::{Enqueued, Envelope, IfRunning, NewJob};
 use crate::name::{JobId, QueueName};
 use crate::scripts::{self, Scripts, arguments};
 use crate::settings::{QueueSettings, RedisSettings};
+use walferry_killpoint::kill_point;
 
 /// One queue on one Redis; cheap to clone.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ impl Queue {
                 IfRunning::Again => "again",
             },
         ];
+        kill_point!("queue.enqueue.before");
         let (what, id): (String, String) = match self.run(&self.scripts.enqueue, &arguments).await {
             Err(QueueError::Unreachable { .. } | QueueError::Timeout { .. }) => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -78,6 +80,7 @@ impl Queue {
             }
             answer => answer,
         }?;
+        kill_point!("queue.enqueue.after");
         let id = JobId::from_redis(id);
         match what.as_str() {
             "added" => Ok(Enqueued::Added(id)),

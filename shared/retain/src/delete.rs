@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::StreamExt as _;
 use walferry_catalog::retention::{self, MayDelete, RunId};
 use walferry_catalog::{Catalog, CatalogError, FileId};
+use walferry_killpoint::kill_point;
 use walferry_proof::ObjectKey;
 use walferry_store::Repository;
 
@@ -133,7 +134,9 @@ async fn step(
             // A crash right here leaves an 'expiring' copy whose object is gone; the row is
             // still EXPIRING and says VERIFIED to nobody.
             let mut conn = catalog.get().await?;
+            kill_point!("retain.copy.before");
             retention::copy_deleted(&mut conn, file, name).await?;
+            kill_point!("retain.copy.after");
             Ok(Step::Deleted {
                 versions: deleted.versions,
             })

@@ -11,6 +11,7 @@ use walferry_catalog::events;
 use walferry_catalog::identity::{self, Identity};
 use walferry_catalog::retention::{self as rows, Begun, RunId, RunResult, Started};
 use walferry_catalog::{Catalog, CatalogError, Cluster, FileId};
+use walferry_killpoint::kill_point;
 use walferry_proof::ObjectKey;
 use walferry_store::Repository;
 
@@ -138,6 +139,7 @@ impl Retention {
             }
         };
         drop(conn);
+        kill_point!("retain.run.started");
         let report = {
             let work = pin!(self.run(cluster, consent, run));
             match select(work, pin!(stop)).await {
@@ -170,7 +172,9 @@ impl Retention {
         };
         // Not reached, or failed: the run's lease ends by itself.
         let mut conn = self.catalog.get().await?;
+        kill_point!("retain.run.finish.before");
         rows::finish_run(&mut conn, run, &result).await?;
+        kill_point!("retain.run.finish.after");
         if let Ok(report) = &report {
             for event in events_of(cluster, report) {
                 events::record(&mut conn, &event).await?;
@@ -250,6 +254,7 @@ impl Retention {
         let mut conn = self.catalog.get().await?;
         let identity = identity::raise_epoch(&mut conn, surveyed.seen_epoch).await?;
         drop(conn);
+        kill_point!("retain.epoch.after");
         let mark = CatalogMark {
             identity,
             written_at: survey.now,
@@ -257,7 +262,11 @@ impl Retention {
         let prefix = &surveyed.prefix.key_prefix;
         let writes = surveyed.active.iter().map(|repository| {
             let mark = &mark;
-            async move { mark.write(repository.as_ref(), prefix).await }
+            async move {
+                let written = mark.write(repository.as_ref(), prefix).await;
+                kill_point!("retain.mark.after");
+                written
+            }
         });
         let written = join_all(writes).await;
         let mut active = Vec::new();
@@ -284,6 +293,7 @@ impl Retention {
         let mut conn = self.catalog.get().await?;
         let (prefix, name) = (surveyed.prefix.id, repository.name());
         identity::set_compared(&mut conn, prefix, name, identity).await?;
+        kill_point!("retain.compared.after");
         Ok(())
     }
 
@@ -327,9 +337,11 @@ impl Retention {
             }
             let deleted = lanes.iter().map(|lane| lane.report.deleted).sum();
             (self.progress)(&report.cluster, deleted);
+            kill_point!("retain.finish.before");
             // After the catalog's word on every copy. A crash right before this leaves rows
             // that are EXPIRING and have no copy: the next run begins with them.
             report.tombstones += self.finish(surveyed).await?;
+            kill_point!("retain.finish.after");
             if !going_on {
                 break;
             }
@@ -366,8 +378,12 @@ impl Retention {
             return Ok(Some(rows.copied().collect()));
         }
         let mut conn = self.catalog.get().await?;
+        kill_point!("retain.begin.before");
         match rows::begin_expiry(&mut conn, run, &copies).await? {
-            Begun::Files(files) => Ok(Some(files.into_iter().collect())),
+            Begun::Files(files) => {
+                kill_point!("retain.begin.after");
+                Ok(Some(files.into_iter().collect()))
+            }
             Begun::Stopped => Ok(None),
         }
     }

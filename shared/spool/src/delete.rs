@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
+use walferry_killpoint::kill_point;
 use walferry_wal::WalFile;
 
 use crate::directory::Directory;
@@ -114,12 +115,14 @@ pub fn delete_while(
         });
     }
     let aside = names::unique(names::ASIDE, &file.to_string());
+    kill_point!("delete.rename.before");
     match directory.rename_new(&name, directory, &aside) {
         Ok(()) => {}
         Err(Errno::NOENT) => return Ok(Deleted::Gone),
         Err(error) => return Err(failed("rename", error.into())),
     }
     // A crash right here leaves a name that no scan reports; the next scan puts it back.
+    kill_point!("delete.rename.after");
     let found = directory
         .stat(&aside)
         .map_err(|source| failed("look at", source))?;
@@ -132,13 +135,16 @@ pub fn delete_while(
             Deleted::Replaced
         });
     }
+    kill_point!("delete.unlink.before");
     directory
         .unlink(&aside)
         .map_err(|error| failed("unlink", error.into()))?;
+    kill_point!("delete.unlink.after");
     // The copies are verified and committed, so a power loss that brings the file back costs
     // one more comparison and nothing else. The sync keeps that from being the rule, and
     // makes the space it frees real before the catalog says that it is free.
     directory.sync().map_err(|source| failed("sync", source))?;
+    kill_point!("delete.sync.after");
     Ok(Deleted::Unlinked)
 }
 
@@ -180,11 +186,15 @@ pub(crate) fn put_back_leftovers(directory: &Directory, listed: &[OsString]) -> 
 /// another one is kept in the quarantine, because nobody has verified it.
 fn put_back(directory: &Directory, aside: &OsStr, name: &OsStr) -> io::Result<()> {
     match directory.rename_new(aside, directory, name) {
-        Ok(()) => {}
+        Ok(()) => {
+            kill_point!("put-back.rename.after");
+        }
         // Somebody else put it back.
         Err(Errno::NOENT) => return Ok(()),
         Err(Errno::EXIST) if same_content(directory, aside, name)? => {
+            kill_point!("put-back-same.unlink.before");
             directory.unlink(aside)?;
+            kill_point!("put-back-same.unlink.after");
         }
         Err(Errno::EXIST) => {
             let path = quarantine::keep(directory, aside, name)?;

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use walferry_killpoint::kill_point;
 use walferry_proof::sha256;
 use walferry_wal::{FileKind, WalFile};
 
@@ -63,7 +64,9 @@ pub(crate) fn hand_over(
         if !seen(&found, directory)? {
             // Whether it lay there already or was stored now, it is durable.
             let _ = store(&found, directory, settings)?;
+            kill_point!("push-history.store.after");
             remember(&found, directory)?;
+            kill_point!("push-history.note.after");
         }
     }
     Ok(())
@@ -91,6 +94,7 @@ pub(crate) fn remember(source: &Source, directory: &Directory) -> Result<(), Pus
                 other => other?,
             };
         rustix::fs::fchmod(&note, Mode::from_raw_mode(0o640))?;
+        kill_point!("push-history.note.before");
         File::from(note).write_all(digest.as_bytes())
     };
     write().map_err(|source| io_error_from("note a history file", directory, source))

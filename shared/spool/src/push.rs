@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Timespec, Timestamps, fstat};
 use rustix::io::Errno;
+use walferry_killpoint::kill_point;
 use walferry_wal::{FileKind, SegmentSize, WalFile};
 
 use crate::directory::Directory;
@@ -158,12 +159,15 @@ pub(crate) fn store(
     refuse_when_full(source, directory, settings)?;
 
     let temporary = Temporary::create(directory, &source.name)?;
+    kill_point!("push.create.after");
     copy(source, &temporary, directory, settings)?;
     // The content before the name: were the rename durable and the content not, a crash would
     // leave a full-sized file of zeros under the final name, and PostgreSQL would be told
     // nothing. A crash right here leaves a temporary name, which a later push removes.
+    kill_point!("push.fsync.before");
     rustix::fs::fsync(&temporary.handle)
         .map_err(|error| io_error("sync a file", directory, error))?;
+    kill_point!("push.rename.before");
     match directory.rename_new(&temporary.name, directory, name) {
         Ok(()) => temporary.keep(),
         // Another push of the same file was faster.
@@ -174,11 +178,13 @@ pub(crate) fn store(
         }
         Err(error) => return Err(io_error("rename a file", directory, error)),
     }
+    kill_point!("push.rename.after");
     // The name. A crash right here may lose it, but PostgreSQL was not told yet and hands the
     // file over again.
     directory
         .sync()
         .map_err(|source| io_error_from("sync the directory", directory, source))?;
+    kill_point!("push.sync.after");
     Ok(Pushed::Stored)
 }
 
@@ -213,10 +219,13 @@ fn already_there(
         return Err(other());
     }
     // Whoever wrote it may have died before these two; only after them PostgreSQL may let go.
+    kill_point!("push-again.fsync.before");
     rustix::fs::fsync(&there).map_err(|error| io_error("sync a file", directory, error))?;
+    kill_point!("push-again.fsync.after");
     directory
         .sync()
         .map_err(|source| io_error_from("sync the directory", directory, source))?;
+    kill_point!("push-again.sync.after");
     Ok(Some(Pushed::AlreadyThere))
 }
 

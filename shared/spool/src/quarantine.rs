@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::directory::Directory;
 use crate::names;
 use crate::stat::{FileId, file_type};
+use walferry_killpoint::kill_point;
 
 /// A file that was put aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +88,7 @@ pub fn quarantine_list(directory: &Directory) -> io::Result<Vec<Quarantined>> {
 /// Moves `from` into the quarantine as `name`, `name.2`, `name.3` …
 pub(crate) fn keep(directory: &Directory, from: &OsStr, name: &OsStr) -> io::Result<PathBuf> {
     let folder = directory.subfolder(names::QUARANTINE)?;
+    kill_point!("quarantine.rename.before");
     for number in 1..10_000_u32 {
         let mut target = name.to_owned();
         if number > 1 {
@@ -96,8 +98,11 @@ pub(crate) fn keep(directory: &Directory, from: &OsStr, name: &OsStr) -> io::Res
             Ok(()) => {
                 // The new name before the old one's end: a power loss in between may leave
                 // both names or either, never none.
+                kill_point!("quarantine.rename.after");
                 folder.sync()?;
+                kill_point!("quarantine.folder-sync.after");
                 directory.sync()?;
+                kill_point!("quarantine.sync.after");
                 return Ok(folder.path().join(target));
             }
             Err(Errno::EXIST) => {}

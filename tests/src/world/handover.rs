@@ -69,14 +69,7 @@ impl World {
     /// environment but the directory, and remembers the file if it was taken.
     #[track_caller]
     pub fn push(&mut self, file: &Path) -> Finished {
-        let mut command = User::Postgres.command(self.program_path("walferry"));
-        let only = [(
-            "WAL_ARCHIVE_DIR".to_owned(),
-            self.archive().display().to_string(),
-        )]
-        .into();
-        process::environment(&mut command, &only);
-        let finished = process::run(command.current_dir(self.folder()).arg("push").arg(file));
+        let finished = self.run_push(file, &[]);
         if finished.code == 0 {
             let name = file
                 .file_name()
@@ -87,6 +80,28 @@ impl World {
             self.originals.remember(&name, &bytes);
         }
         finished
+    }
+
+    /// The same, killed at a point between two of its steps: PostgreSQL was told nothing.
+    #[track_caller]
+    pub fn push_and_die(&self, file: &Path, point: &str) {
+        let finished = self.run_push(file, &[("WALFERRY_TEST_KILL_AT", point)]);
+        assert_eq!(
+            finished.code, 137,
+            "it should have died at {point}: {finished:?}"
+        );
+    }
+
+    fn run_push(&self, file: &Path, more: &[(&str, &str)]) -> Finished {
+        let mut command = User::Postgres.command(self.program_path("walferry"));
+        let archive = self.archive().display().to_string();
+        let variables = more
+            .iter()
+            .chain(&[("WAL_ARCHIVE_DIR", archive.as_str())])
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        process::environment(&mut command, &variables);
+        process::run(command.current_dir(self.folder()).arg("push").arg(file))
     }
 
     /// Puts a file where PostgreSQL's user can read it, for [`World::push`].
@@ -119,12 +134,7 @@ impl World {
     /// The same in another directory, one of [`World::directory`]'s.
     #[track_caller]
     pub fn place_in(&self, directory: &Path, name: &str, bytes: &[u8]) {
-        let temporary = directory.join(format!(".walferry-push.{name}.test"));
-        std::fs::write(&temporary, bytes).expect("write into the archive directory");
-        User::Postgres.own(&temporary, Some(SHARED_GROUP));
-        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o640))
-            .expect("chmod");
-        rename(&temporary, &directory.join(name));
+        place_file(directory, name, bytes).expect("write into the archive directory");
     }
 
     /// One more directory, with owner, group and mode of the archive directory.
@@ -138,10 +148,18 @@ impl World {
     }
 }
 
+/// Puts a file into an archive directory as `push` leaves it: for threads that have no world.
+///
+/// # Errors
+/// The file system's; what it has left under a temporary name a later `push` removes.
 #[expect(
     clippy::disallowed_methods,
     reason = "the test plays PostgreSQL's part"
 )]
-fn rename(from: &Path, to: &Path) {
-    std::fs::rename(from, to).expect("rename into place");
+pub fn place_file(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = directory.join(format!(".walferry-push.{name}.test"));
+    std::fs::write(&temporary, bytes)?;
+    User::Postgres.own(&temporary, Some(SHARED_GROUP));
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o640))?;
+    std::fs::rename(&temporary, directory.join(name))
 }

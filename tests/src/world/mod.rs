@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
 
 pub use build::WorldBuilder;
-pub use handover::Intake;
+pub use handover::{Intake, place_file};
 pub use program::Program;
 
 use crate::clouds::Cloud;

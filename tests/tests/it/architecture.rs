@@ -6,24 +6,33 @@ use std::collections::BTreeSet;
 use walferry_tests::environment::repository;
 
 /// What each crate may depend on among ours. A new crate needs a row.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("shared/proof", &[]),
     ("shared/wal", &[]),
     ("shared/jobs", &[]),
-    ("shared/queue", &[]),
+    ("shared/killpoint", &[]),
+    ("shared/queue", &["killpoint"]),
     ("shared/observe", &["queue"]),
     ("shared/layout", &["wal", "proof"]),
-    ("shared/store", &["proof"]),
+    ("shared/store", &["proof", "killpoint"]),
     ("shared/catalog", &["wal", "proof"]),
-    ("shared/spool", &["wal", "proof"]),
+    ("shared/spool", &["wal", "proof", "killpoint"]),
     ("shared/config", &["wal", "proof", "store", "queue"]),
     (
         "shared/archive",
-        &["wal", "proof", "layout", "spool", "store", "catalog"],
+        &[
+            "wal",
+            "proof",
+            "layout",
+            "spool",
+            "store",
+            "catalog",
+            "killpoint",
+        ],
     ),
     (
         "shared/retain",
-        &["wal", "proof", "layout", "store", "catalog"],
+        &["wal", "proof", "layout", "store", "catalog", "killpoint"],
     ),
     ("scheduler", &["config", "jobs", "observe", "queue"]),
     ("worker", EVERYTHING),

@@ -204,6 +204,8 @@ fn what_the_workers_said_last_is_unknown_once_they_are_silent() {
         let breaker = breaker(&world);
         wait::is(breaker == "closed", breaker)
     });
+    // What it has begun is nobody's until its leases run out.
+    world.expect_leftover_claims();
     worker.kill();
     await_in(&world, "no-worker", "critical", "queue backups");
     world.rows("UPDATE repositories SET reported_at = clock_timestamp() - interval '61 s'");

@@ -125,7 +125,8 @@ fn the_text_of_every_command_that_shows_something_is_as_in_its_snapshot() {
         let known =
             cluster["suspects"][0].is_object() && cluster["retention"]["outcome"].is_string();
         let idle = status["workers"][0]["jobs"] == Value::Array(Vec::new());
-        wait::is(asked && known && idle, status)
+        let scanned = cluster["directories"][0]["files"] == 1;
+        wait::is(asked && known && idle && scanned, status)
     });
     // What is known, by name and number.
     let status = world.cli(&["--json", "status"]).json();

@@ -11,6 +11,7 @@ use crate::error::QueueError;
 use crate::job::{Envelope, Job, time_from_ms};
 use crate::name::{JobId, Priority};
 use crate::scripts::arguments;
+use walferry_killpoint::kill_point;
 
 pub(super) type Knows = Box<dyn Fn(&str, u32) -> bool + Send + Sync>;
 
@@ -111,6 +112,7 @@ impl Claims {
                     trouble = Duration::from_millis(50);
                     match answer {
                         Answer::Job(raw) => {
+                            kill_point!("queue.claim.after");
                             self.next_token();
                             return Some((*raw, asked));
                         }
@@ -247,6 +249,7 @@ async fn accept(
                 waited: Duration::from_millis(raw.waited_ms),
             };
             shared.hand_out(job, lease, slot);
+            kill_point!("queue.hand-out.after");
             return;
         }
         Ok(envelope) => Ending {

@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::error::QueueError;
 use crate::inspect::RunningJob;
 use crate::scripts::{self, arguments};
+use walferry_killpoint::kill_point;
 
 /// Starts the thread that renews this worker's leases, until `closed`. A thread
 /// with a runtime and a connection of its own: apalis stops polling while it
@@ -100,6 +101,9 @@ async fn renew(
     let asked = Instant::now();
     let renew = &shared.queue.scripts.renew;
     let answers: Vec<u8> = scripts::run(connection, renew, shared.queue.name(), &arguments).await?;
+    if !kept.is_empty() {
+        kill_point!("queue.renew.after");
+    }
     for (lease, answer) in kept.iter().zip(answers) {
         match answer {
             0 if lease.is_ending() => {}

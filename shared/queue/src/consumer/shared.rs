@@ -14,6 +14,7 @@ use crate::error::QueueError;
 use crate::job::Job;
 use crate::queue::Queue;
 use crate::scripts::arguments;
+use walferry_killpoint::kill_point;
 
 /// What the parts of one consumer share.
 pub(super) struct Shared {
@@ -133,9 +134,13 @@ impl Shared {
             if lease.is_lost() {
                 return Finished::Lost;
             }
+            kill_point!("queue.acknowledge.before");
             match self.finish(lease, ending).await {
                 Ok(answer) if answer == "lost" => return Finished::Lost,
-                Ok(answer) => return Finished::As(answer),
+                Ok(answer) => {
+                    kill_point!("queue.acknowledge.after");
+                    return Finished::As(answer);
+                }
                 Err(error) => {
                     if begun.elapsed() > self.queue.settings().lease * 2 {
                         return Finished::Failed(error);

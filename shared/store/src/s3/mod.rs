@@ -19,6 +19,7 @@ use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, GetOptions, GetResult, ObjectStore, PutMode, PutOptions, PutPayload,
 };
+use walferry_killpoint::kill_point;
 use walferry_proof::{KeyPrefix, Md5, ObjectKey, RepositoryName, md5};
 
 use self::failure::{Answer, Failure, date};
@@ -135,9 +136,11 @@ impl Repository for S3 {
         if let Some(outcome) = self.holds(&at, key, &body).await? {
             return Ok(outcome);
         }
+        kill_point!("archive.look.after");
         self.send(&at, key, body.clone(), metadata, sum, PutMode::Overwrite)
             .await
             .map_err(|error| tell(at.clone(), error))?;
+        kill_point!("archive.unconditional-put.after");
         // Somebody may have written between our look and our PUT; the last one wins. What the
         // cloud reports of it is enough here, where its ETag is an MD5 (B2's is): to download
         // every object once more would double the traffic.

@@ -8,6 +8,7 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, PutMultipartOptions, PutPayload};
 use tokio::runtime::Handle;
+use walferry_killpoint::kill_point;
 use walferry_proof::{Md5, Md5Hasher, ObjectKey};
 
 use super::transport::CONTENT_MD5;
@@ -37,6 +38,7 @@ pub(super) async fn put(
         .create_multipart_opts(&path, options)
         .await
         .map_err(|error| tell(at.clone(), error))?;
+    kill_point!("stream.multipart.created");
     let mut upload = Upload {
         store: s3.store.clone(),
         path,
@@ -86,7 +88,10 @@ impl Upload {
                 let payload = PutPayload::from_bytes(part);
                 let put = self.store.put_part(&self.path, &self.id, index, payload);
                 match CONTENT_MD5.scope(sum, put).await {
-                    Ok(id) => Ok((id, sum)),
+                    Ok(id) => {
+                        kill_point!("stream.part.after");
+                        Ok((id, sum))
+                    }
                     Err(error) => Err(tell(at.clone(), error)),
                 }
             })
@@ -94,6 +99,7 @@ impl Upload {
             .try_collect()
             .await?;
         let (ids, sums): (Vec<PartId>, Vec<Md5>) = sent.into_iter().unzip();
+        kill_point!("stream.multipart.complete.before");
         self.store
             .complete_multipart(&self.path, &self.id, ids)
             .await

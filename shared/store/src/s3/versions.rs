@@ -3,6 +3,7 @@
 
 use http::Method;
 use serde::Deserialize;
+use walferry_killpoint::kill_point;
 use walferry_proof::ObjectKey;
 
 use super::failure::Failure;
@@ -41,8 +42,12 @@ async fn delete_unversioned(
 }
 
 async fn remove(s3: &S3, at: &At, url: &str) -> Result<(), StoreError> {
+    kill_point!("retain.delete.before");
     match s3.transport.request(Method::DELETE, url).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            kill_point!("retain.delete.after");
+            Ok(())
+        }
         // Somebody else was faster.
         Err(Failure::Answer(answer))
             if answer.is_no_such_key() || answer.code == "NoSuchVersion" =>
