@@ -16,6 +16,7 @@ mod fault;
 mod invariants;
 mod points;
 mod processes;
+mod soak;
 mod stage;
 mod sweep;
 
@@ -53,6 +54,7 @@ fn main() {
         });
         trials.push(load.with_ignored_flag(true));
     }
+    trials.push(trial("soak", soak::run).with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit();
 }
 

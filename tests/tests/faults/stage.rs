@@ -51,6 +51,8 @@ pub(crate) struct Stage {
     load: Option<Load>,
     /// What holds requests back, where a cell has one.
     pub(crate) gate: Option<Gate>,
+    /// The catalog's server was stopped by a fault.
+    pub(crate) catalog_is_down: bool,
     /// A protected server, where a cell has one.
     pub(crate) server: Option<Postgres>,
     /// Workers and schedulers, in the order of their start.
@@ -75,6 +77,7 @@ impl Stage {
             fill: Fill::Light,
             load: None,
             gate: None,
+            catalog_is_down: false,
             server: None,
             programs: Vec::new(),
         }
