@@ -14,8 +14,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         part: "register",
         ..WORKER
     },
+    // Not the first segment: the owner mark, which is put in the same way, is there already.
     Scenario {
         part: "archive",
+        prepare: |stage| {
+            stage.hand_over(1);
+            archive_all(stage);
+        },
         ..WORKER
     },
     Scenario {
