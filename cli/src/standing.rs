@@ -30,7 +30,8 @@ pub(crate) struct Standing {
     pub(crate) eta_seconds: Option<u64>,
     pub(crate) files_last_10_min: u64,
     pub(crate) verified: u64,
-    pub(crate) quarantined: u64,
+    /// Of `suspects`, those that are no "not yet" any more.
+    pub(crate) quarantined: usize,
     pub(crate) verified_bytes: u64,
     pub(crate) stored_bytes: u64,
     /// Per timeline and repository; `all` is what every required repository has.
@@ -169,6 +170,18 @@ pub(crate) async fn read(
     let growth = fill::growth(now, &backlog, &rate, stuck);
     let rows = clusters::directories(conn, id).await?;
     let directories = fill::directories(rows, cluster, expected, now, growth);
+    let suspects: Vec<Suspect> = suspects::list(conn, id)
+        .await?
+        .into_iter()
+        .map(|row| Suspect {
+            critical: is_critical(&row, now, not_yet),
+            directory: row.directory_path,
+            name: row.name,
+            code: row.reason_code,
+            reason: row.reason,
+            first_seen: row.first_seen,
+        })
+        .collect();
     Ok(Standing {
         cluster: cluster.name.clone(),
         prefix: cluster.prefix.key_prefix.to_string(),
@@ -179,24 +192,13 @@ pub(crate) async fn read(
         eta_seconds: eta(backlog.files, &rate),
         files_last_10_min: rate.files,
         verified: counts.verified,
-        quarantined: counts.quarantined,
+        quarantined: suspects.iter().filter(|suspect| suspect.critical).count(),
         verified_bytes: counts.verified_bytes,
         stored_bytes: counts.verified_stored_bytes,
         reach,
         repositories,
         directories,
-        suspects: suspects::list(conn, id)
-            .await?
-            .into_iter()
-            .map(|row| Suspect {
-                critical: is_critical(&row, now, not_yet),
-                directory: row.directory_path,
-                name: row.name,
-                code: row.reason_code,
-                reason: row.reason,
-                first_seen: row.first_seen,
-            })
-            .collect(),
+        suspects,
         failures: status::failures(conn, id, failures_window)
             .await?
             .into_iter()

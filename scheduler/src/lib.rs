@@ -4,7 +4,6 @@
 //! that comes late finds the slot taken. One that was down for an hour enqueues the slot
 //! it finds itself in, not the twelve it missed: the catalog says what is to be done.
 
-pub mod gauges;
 pub mod health;
 pub mod interval;
 pub mod jobs;
@@ -18,7 +17,7 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use walferry_config::SchedulerConfig;
-use walferry_observe::{Checks, HealthServer, Metrics};
+use walferry_observe::{Checks, HealthServer, Metrics, follow_queues};
 use walferry_queue::Queue;
 
 use crate::{health::Beats, interval::Interval, slot::Periodic};
@@ -54,7 +53,8 @@ pub async fn run(config: SchedulerConfig, shutdown: CancellationToken) -> anyhow
     tracing::info!(health.address = %health.address(), jobs = periodic.len(), "scheduler started");
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(gauges::run(queues, metrics.clone(), shutdown.clone()));
+    // Lag and RPO are the workers' to tell: they need the catalog.
+    tasks.spawn(follow_queues(queues, metrics.clone(), shutdown.clone()));
     for job in periodic {
         let (metrics, beats, shutdown) = (metrics.clone(), beats.clone(), shutdown.clone());
         tasks.spawn(async move { tick(job, metrics, beats, shutdown).await });

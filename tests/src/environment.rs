@@ -58,6 +58,13 @@ pub fn repository() -> PathBuf {
         .to_path_buf()
 }
 
+/// How long a soak lasts, in minutes, and its seed if one was given.
+pub fn soak() -> (u64, Option<u64>) {
+    let number = |name: &str| variable(name).and_then(|value| value.parse().ok());
+    let minutes = number("WALFERRY_TEST_SOAK_MINUTES").unwrap_or(1);
+    (minutes, number("WALFERRY_TEST_SOAK_SEED"))
+}
+
 /// Cargo's target folder, found from the running test binary
 /// (`target/<profile>/deps/it-…`), so that a moved target folder works.
 pub fn target() -> PathBuf {

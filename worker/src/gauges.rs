@@ -1,4 +1,4 @@
-//! Numbers that are read, not counted: backlog, RPO, lag, queue depth, directory use.
+//! Numbers that are read from the catalog, not counted: backlog, RPO, lag, directory use.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 use walferry_catalog::{
     claims, clusters,
     protected::{Rpo, Server},
-    status,
+    status, suspects,
 };
-use walferry_observe::{Metrics, QueueDepth};
+use walferry_observe::Metrics;
 
 use crate::setup::Setup;
 
@@ -53,7 +53,6 @@ pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
                 None
             }
         };
-        depth(&setup, &metrics).await;
     }
 }
 
@@ -70,6 +69,8 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
                 oldest,
             );
         }
+        let suspects = suspects::count(&mut conn, cluster.id).await?;
+        metrics.suspects(&cluster.name, suspects);
         let backlog = claims::backlog(&mut conn, Some(cluster.id)).await?;
         metrics.lag(&cluster.name, backlog.oldest.map_or(Duration::ZERO, age));
         if count {
@@ -78,7 +79,6 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
                 ("PENDING", counts.pending),
                 ("VERIFIED", counts.verified),
                 ("EXPIRING", counts.expiring),
-                ("QUARANTINED", counts.quarantined),
             ] {
                 metrics.status_count(&cluster.name, status, files);
             }
@@ -115,26 +115,6 @@ async fn rpo(setup: &Setup, metrics: &Metrics, servers: &Servers) {
             }
         };
         metrics.rpo(cluster, asked.await);
-    }
-}
-
-async fn depth(setup: &Setup, metrics: &Metrics) {
-    for queue in setup.queues.iter() {
-        let Ok(stats) = queue.stats().await else {
-            // All queues are in one Redis.
-            metrics.queues_unknown();
-            return;
-        };
-        metrics.queue(
-            queue.name().as_str(),
-            QueueDepth {
-                ready: stats.ready,
-                delayed: stats.delayed,
-                leased: stats.leased,
-                dead: stats.dead,
-                oldest_ready: stats.oldest_ready_age.unwrap_or(Duration::ZERO),
-            },
-        );
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use walferry_catalog::claims;
 use walferry_config::WorkerConfig;
-use walferry_observe::{Checks, HealthServer, Metrics};
+use walferry_observe::{Checks, HealthServer, Metrics, follow_queues};
 use walferry_queue::{Consumer, ConsumerHealth};
 
 use crate::{register::Handlers, setup::Setup};
@@ -56,6 +56,11 @@ pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> anyhow::R
     background.spawn(probe::run(setup.clone(), metrics.clone(), shutdown.clone()));
     background.spawn(gauges::run(
         setup.clone(),
+        metrics.clone(),
+        shutdown.clone(),
+    ));
+    background.spawn(follow_queues(
+        setup.queues.to_vec(),
         metrics.clone(),
         shutdown.clone(),
     ));

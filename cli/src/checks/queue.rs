@@ -1,6 +1,6 @@
 //! Redis: does it answer, does it keep what it is told, does anybody consume?
 
-use walferry_queue::{Durability, Queue};
+use walferry_queue::{Durability, JobState, Queue};
 
 use crate::{
     commands::{
@@ -83,6 +83,9 @@ fn durable(durability: &Durability) -> Vec<Finding> {
     findings
 }
 
+/// Delayed jobs that are looked at: the next to run.
+const LOOKED_AT: usize = 100;
+
 async fn one(queue: &Queue) -> anyhow::Result<Vec<Finding>> {
     let name = queue.name();
     let what = format!("queue {name}");
@@ -108,6 +111,7 @@ async fn one(queue: &Queue) -> anyhow::Result<Vec<Finding>> {
             )),
         ));
     }
+    findings.extend(failing(queue).await?);
     if queue.workers().await?.is_empty() {
         findings.push(Finding::new(
             Level::Critical,
@@ -118,4 +122,34 @@ async fn one(queue: &Queue) -> anyhow::Result<Vec<Finding>> {
         ));
     }
     Ok(findings)
+}
+
+/// Jobs between two attempts: hours go by before the last one makes a dead letter of them.
+async fn failing(queue: &Queue) -> anyhow::Result<Option<Finding>> {
+    let waiting = queue.list(JobState::Delayed, LOOKED_AT).await?;
+    let failed = waiting.iter().filter(|job| job.attempts > 0);
+    let Some((job, error)) = failed
+        .clone()
+        .find_map(|job| Some((job, job.error.as_ref()?)))
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Finding::new(
+        Level::Warning,
+        format!("queue {}", queue.name()),
+        "jobs-failing",
+        format!(
+            "{} jobs failed and wait for their next attempt, such as {} `{}` after attempt {} of {}: {error}",
+            failed.count(),
+            job.name,
+            job.id,
+            job.attempts,
+            job.max_attempts
+        ),
+        Some(&format!(
+            "`walferry queue show {} -Q {}`, and the worker's log",
+            job.id,
+            queue.name()
+        )),
+    )))
 }

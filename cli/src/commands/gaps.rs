@@ -23,7 +23,7 @@ struct Gap {
     first: String,
     last: String,
     segments: u64,
-    /// `never-seen`, `not-verified` or `quarantined`.
+    /// `never-seen` or `not-verified`.
     kind: &'static str,
 }
 
@@ -48,7 +48,6 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
                 kind: match gap.kind {
                     status::GapKind::NeverSeen => "never-seen",
                     status::GapKind::NotVerified => "not-verified",
-                    status::GapKind::Quarantined => "quarantined",
                 },
             });
         }
@@ -75,7 +74,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
             &rows,
         )
     })?;
-    // Segments on their way are no hole; what was never seen or is quarantined is.
+    // Segments on their way are no hole.
     let holes = gaps.iter().any(|gap| gap.kind != "not-verified");
     Ok(if holes {
         ExitCode::FAILURE

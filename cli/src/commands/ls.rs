@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Only this cluster
     #[arg(long)]
     cluster: Option<String>,
-    /// PENDING, VERIFIED, EXPIRING or QUARANTINED
+    /// PENDING, VERIFIED or EXPIRING
     #[arg(long)]
     status: Option<status::Status>,
     /// First name, included

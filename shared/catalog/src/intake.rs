@@ -244,7 +244,6 @@ async fn register_batch(
             ON CONFLICT (prefix_id, name) DO UPDATE SET \
                due_at = CASE WHEN f.status = 'EXPIRING' THEN f.due_at \
                              ELSE least(f.due_at, clock_timestamp()) END, \
-               status = CASE WHEN f.status = 'QUARANTINED' THEN 'PENDING' ELSE f.status END, \
                parked = false \
             RETURNING f.id, f.name, f.status, (xmax = 0) AS new), \
          due AS ( \

@@ -7,6 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::error::CatalogError;
 use crate::ids::{ClusterId, DirectoryId};
+use crate::rows;
 
 #[derive(Debug, Clone)]
 pub struct NewSuspect {
@@ -88,13 +89,30 @@ pub async fn keep_only(
         "DELETE FROM suspects s WHERE s.directory_id = $1 AND s.name <> ALL ($2) \
             AND NOT EXISTS (SELECT 1 FROM local_files l JOIN wal_files f ON f.id = l.file_id \
                              WHERE l.directory_id = $1 AND f.name = s.name AND l.deleted_at IS NULL \
-                               AND (l.quarantined_at IS NOT NULL OR f.status = 'QUARANTINED'))",
+                               AND l.quarantined_at IS NOT NULL)",
     )
     .bind::<BigInt, _>(directory.0)
     .bind::<Array<Text>, _>(names)
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// How many suspects a cluster has.
+pub async fn count(conn: &mut AsyncPgConnection, cluster: ClusterId) -> Result<u64, CatalogError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        suspects: i64,
+    }
+    let row: Row = diesel::sql_query(
+        "SELECT count(*) AS suspects FROM suspects s JOIN directories d ON d.id = s.directory_id \
+          WHERE d.cluster_id = $1",
+    )
+    .bind::<BigInt, _>(cluster.0)
+    .get_result(conn)
+    .await?;
+    rows::count("count", row.suspects)
 }
 
 /// Suspects of one cluster or of all, by directory and name.

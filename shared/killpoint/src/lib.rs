@@ -23,25 +23,37 @@ macro_rules! kill_point {
 }
 
 /// Kills this process if the test asked for it at this point; called by [`kill_point!`].
+///
+/// # Panics
+/// If the test asked for a panic instead, with `WALFERRY_TEST_PANIC_AT`.
 #[cfg(debug_assertions)]
 pub fn reached(point: &'static str) {
     use std::sync::LazyLock;
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "not a setting: a test's order to die, in debug builds only"
-    )]
-    static WANTED: LazyLock<Option<String>> =
-        LazyLock::new(|| std::env::var("WALFERRY_TEST_KILL_AT").ok());
+    static KILL: LazyLock<Option<String>> = LazyLock::new(|| order("WALFERRY_TEST_KILL_AT"));
+    static PANIC: LazyLock<Option<String>> = LazyLock::new(|| order("WALFERRY_TEST_PANIC_AT"));
     let name = point.strip_prefix(MARKER).unwrap_or(point);
-    if WANTED.as_deref() == Some(name) {
+    assert!(
+        PANIC.as_deref() != Some(name),
+        "panic at {name}, as the test asked"
+    );
+    if KILL.as_deref() == Some(name) {
         // Whoever looks for the cause of a dead process finds it in its log.
         eprintln!("kill point {name} reached");
-        let _ =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        let (this, kill) = (rustix::process::getpid(), rustix::process::Signal::KILL);
+        let _ = rustix::process::kill_process(this, kill);
         // The signal is on its way; nothing after the point may happen meanwhile.
         loop {
             std::thread::park();
         }
     }
+}
+
+#[cfg(debug_assertions)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "not a setting: a test's order to die, in debug builds only"
+)]
+fn order(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }

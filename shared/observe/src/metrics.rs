@@ -47,6 +47,7 @@ struct Inner {
     backlog: Gauges<2>,
     backlog_age: Gauges<2>,
     files: Gauges<2>,
+    suspects: Gauges<1>,
     lag: Gauges<1>,
     rpo: Gauges<1>,
     rpo_known: Gauges<1>,
@@ -68,13 +69,13 @@ struct Inner {
 
 /// Jobs of one queue by state.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct QueueDepth {
-    pub ready: u64,
-    pub delayed: u64,
-    pub leased: u64,
-    pub dead: u64,
+pub(crate) struct QueueDepth {
+    pub(crate) ready: u64,
+    pub(crate) delayed: u64,
+    pub(crate) leased: u64,
+    pub(crate) dead: u64,
     /// Age of the oldest job that is ready.
-    pub oldest_ready: Duration,
+    pub(crate) oldest_ready: Duration,
 }
 
 impl Default for Metrics {
@@ -143,6 +144,11 @@ impl Metrics {
                 r,
                 "catalog_files",
                 "Files in the catalog, by cluster and status",
+            ),
+            suspects: plain(
+                r,
+                "suspect_files",
+                "Files that are not archived since something is wrong with them, by cluster",
             ),
             lag: unit(
                 r,
@@ -306,6 +312,14 @@ impl Metrics {
         self.0.files.get_or_create(&labels).set(files as f64);
     }
 
+    /// Files that lie in a directory and are not what they should be.
+    pub fn suspects(&self, cluster: &str, files: u64) {
+        self.0
+            .suspects
+            .get_or_create(&[label("cluster", cluster)])
+            .set(files as f64);
+    }
+
     pub fn lag(&self, cluster: &str, lag: Duration) {
         self.0
             .lag
@@ -385,6 +399,7 @@ impl Metrics {
             gauges.clear();
         }
         inner.lag.clear();
+        inner.suspects.clear();
     }
 
     /// `used` is the share of the file system, 0 to 1.
@@ -411,7 +426,7 @@ impl Metrics {
             .observe(waited.as_secs_f64());
     }
 
-    pub fn queue(&self, queue: &str, depth: QueueDepth) {
+    pub(crate) fn queue(&self, queue: &str, depth: QueueDepth) {
         let states = [
             ("ready", depth.ready),
             ("delayed", depth.delayed),
@@ -430,7 +445,7 @@ impl Metrics {
     }
 
     /// Redis does not answer: what it said last of its queues is not true any more.
-    pub fn queues_unknown(&self) {
+    pub(crate) fn queues_unknown(&self) {
         self.0.queue_jobs.clear();
         self.0.queue_latency.clear();
     }

@@ -100,7 +100,7 @@ fn facts(inventory: &mut Inventory, row: &RetentionFile) -> Result<FileFacts, Lo
     let status = match row.status {
         FileStatus::Verified => Status::Verified,
         FileStatus::Expiring => Status::Expiring,
-        FileStatus::Pending | FileStatus::Quarantined => Status::Unfinished,
+        FileStatus::Pending => Status::Unfinished,
     };
     let mut facts = FileFacts {
         file: row.file,

@@ -137,6 +137,16 @@ impl World {
         place_file(directory, name, bytes).expect("write into the archive directory");
     }
 
+    /// Somebody's hand removes a file from the archive directory.
+    #[track_caller]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test plays somebody's clean-up"
+    )]
+    pub fn clean_up(&self, name: &str) {
+        std::fs::remove_file(self.archive().join(name)).expect("somebody cleans up");
+    }
+
     /// One more directory, with owner, group and mode of the archive directory.
     #[track_caller]
     pub fn directory(&self, name: &str) -> std::path::PathBuf {

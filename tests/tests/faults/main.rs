@@ -15,6 +15,8 @@ mod clouds;
 mod fault;
 mod invariants;
 mod points;
+mod processes;
+mod soak;
 mod stage;
 mod sweep;
 
@@ -24,7 +26,7 @@ use crate::fault::{Fault, Mode};
 
 /// Every fault that is not a kill point.
 fn faults() -> Vec<Fault> {
-    [clouds::faults()].concat()
+    [clouds::faults(), processes::faults()].concat()
 }
 
 fn main() {
@@ -52,6 +54,7 @@ fn main() {
         });
         trials.push(load.with_ignored_flag(true));
     }
+    trials.push(trial("soak", soak::run).with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use walferry_tests::proxy::Gate;
 use walferry_tests::wal::{Fill, Maker};
 use walferry_tests::world::Program;
 use walferry_tests::world::place_file;
@@ -48,6 +49,10 @@ pub(crate) struct Stage {
     maker: Maker,
     fill: Fill,
     load: Option<Load>,
+    /// What holds requests back, where a cell has one.
+    pub(crate) gate: Option<Gate>,
+    /// The catalog's server was stopped by a fault.
+    pub(crate) catalog_is_down: bool,
     /// A protected server, where a cell has one.
     pub(crate) server: Option<Postgres>,
     /// Workers and schedulers, in the order of their start.
@@ -71,6 +76,8 @@ impl Stage {
             maker: MAKER,
             fill: Fill::Light,
             load: None,
+            gate: None,
+            catalog_is_down: false,
             server: None,
             programs: Vec::new(),
         }
@@ -105,6 +112,20 @@ impl Stage {
             .expect("a worker runs")
     }
 
+    /// The worker that was started last.
+    pub(crate) fn last_worker(&self) -> &Program {
+        let workers = self.programs.iter().rev();
+        workers
+            .into_iter()
+            .find(|program| program.name().starts_with("worker"))
+            .expect("a worker was started")
+    }
+
+    /// Every program so far, in the order of their start: the scheduler is the first.
+    pub(crate) fn programs(&self) -> &[Program] {
+        &self.programs
+    }
+
     /// What all programs logged.
     pub(crate) fn logs(&self) -> Vec<String> {
         self.programs.iter().map(Program::log).collect()
@@ -135,10 +156,10 @@ impl Stage {
         (self.maker.name(number), self.maker.bytes(number, self.fill))
     }
 
-    /// Segments of 2 MiB that do not pack: above the streaming threshold of 1 MiB.
-    pub(crate) fn make_large(&mut self) {
-        self.maker = MAKER.segment_size(2 << 20);
-        self.fill = Fill::Random;
+    /// Segments of another size and content, before the first is handed over.
+    pub(crate) fn make(&mut self, segment_size: u32, fill: Fill) {
+        self.maker = MAKER.segment_size(segment_size);
+        self.fill = fill;
     }
 
     /// Hands over so many segments and says which.

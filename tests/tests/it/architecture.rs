@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("shared/jobs", &[]),
     ("shared/killpoint", &[]),
     ("shared/queue", &["killpoint"]),
-    ("shared/observe", &[]),
+    ("shared/observe", &["queue"]),
     ("shared/layout", &["wal", "proof"]),
     ("shared/store", &["proof", "killpoint"]),
     ("shared/catalog", &["wal", "proof"]),

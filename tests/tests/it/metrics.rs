@@ -92,3 +92,23 @@ fn what_cannot_be_read_any_more_is_absent_and_not_as_good_as_it_was() {
         await_sample(&worker, series, |seen| seen >= 0.0);
     }
 }
+
+/// The scheduler is the one that tells of the queues when no worker runs.
+#[test]
+fn a_scheduler_tells_no_depth_while_redis_is_away_and_tells_it_again_after() {
+    let mut world = World::builder().no_clouds().build();
+    let scheduler = world.scheduler();
+    let ready = r#"walferry_queue_jobs{queue="backups",state="ready"}"#;
+    let latency = r#"walferry_queue_latency_seconds{queue="backups"}"#;
+    for series in [ready, latency] {
+        await_sample(&scheduler, series, |seen| seen >= 0.0);
+    }
+    world.redis_mut().kill();
+    for series in [ready, latency] {
+        await_absent(&scheduler, series);
+    }
+    world.redis_mut().start_again();
+    for series in [ready, latency] {
+        await_sample(&scheduler, series, |seen| seen >= 0.0);
+    }
+}

@@ -1,6 +1,7 @@
 //! Files that have to wait, because somebody's copy may be at work, and what is taken with a warning.
 
 use walferry_tests::wal::{Fill, Maker};
+use walferry_tests::world::Program;
 use walferry_tests::{World, eventually, wait};
 
 use crate::permissions::chmod;
@@ -32,6 +33,21 @@ fn quarantined(world: &World) -> Option<String> {
     Some(format!("{} {}", found["message"], found["hint"]))
 }
 
+/// What `status` counts.
+fn counted(world: &World) -> u64 {
+    let status = world.cli(&["--json", "status"]).json();
+    let quarantined = status["clusters"][0]["quarantined"].as_u64();
+    quarantined.unwrap_or_else(|| panic!("{status}"))
+}
+
+#[track_caller]
+fn await_metric(worker: &Program, suspects: f64) {
+    eventually("the metric says so", || {
+        let seen = worker.metric(r#"walferry_suspect_files{cluster="main"}"#);
+        wait::is(seen == Some(suspects), seen)
+    });
+}
+
 /// Makes the only suspect so many seconds old.
 fn age(world: &World, seconds: u32) {
     let update = format!(
@@ -43,18 +59,21 @@ fn age(world: &World, seconds: u32) {
 #[test]
 fn a_short_file_is_not_yet_for_a_minute_and_then_an_error_that_names_the_way_out() {
     let mut world = World::builder().quick_clouds().build();
-    world.worker();
+    let worker = world.worker();
     let name = MAKER.name(1);
     let whole = MAKER.bytes(1, Fill::Light);
     world.place(&name, &whole[..1000]);
     let suspect = the_suspect(&world);
     assert_eq!(suspect["name"], name.as_str());
     assert_eq!(suspect["code"], "short");
+    await_metric(&worker, 1.0);
     age(&world, 40);
     assert_eq!(the_suspect(&world)["critical"], false);
     assert_eq!(quarantined(&world), None);
+    assert_eq!(counted(&world), 0);
     age(&world, 61);
     assert_eq!(the_suspect(&world)["critical"], true);
+    assert_eq!(counted(&world), 1);
     let told = quarantined(&world).expect("check names it");
     assert!(
         told.contains(&name) && told.contains("walferry quarantine move"),
@@ -67,6 +86,7 @@ fn a_short_file_is_not_yet_for_a_minute_and_then_an_error_that_names_the_way_out
         let told = quarantined(&world);
         wait::is(told.is_none(), told)
     });
+    await_metric(&worker, 0.0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Content that contradicts what is known: set aside, never overwritten, never deleted.
 
-use diesel::sql_types::{BigInt, Bool, Integer, Text};
+use diesel::sql_types::BigInt;
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
 
 use super::proof::LockedFile;
@@ -10,38 +10,6 @@ use crate::events::{NewEvent, Severity, record};
 use crate::ids::{ClaimToken, ClusterId, DirectoryId, FileId};
 use crate::rows;
 use crate::suspects::{NewSuspect, report};
-
-/// Takes a file out of the backlog until it is handed over again or requeued.
-///
-/// # Errors
-/// `LostClaim`.
-pub async fn quarantine_file(
-    conn: &mut AsyncPgConnection,
-    claim: ClaimToken,
-    reason: &str,
-) -> Result<(), CatalogError> {
-    conn.transaction(async |conn| {
-        let file = LockedFile::lock(conn, claim).await?;
-        diesel::sql_query(
-            "UPDATE wal_files SET status = 'QUARANTINED', due_at = NULL, claimed_by = NULL, \
-                    lease_until = NULL, last_error = $3, last_cause = 'quarantined' \
-              WHERE id = $1 AND attempt = $2",
-        )
-        .bind::<BigInt, _>(claim.file.0)
-        .bind::<Integer, _>(claim.attempt.0)
-        .bind::<Text, _>(reason)
-        .execute(conn)
-        .await?;
-        critical(
-            conn,
-            claim.file,
-            "quarantined",
-            format!("`{}`: {reason}", file.file),
-        )
-        .await
-    })
-    .await
-}
 
 /// Sets one directory's file aside in place; the file's row keeps its status and copies,
 /// and the claim ends.
@@ -80,36 +48,6 @@ pub async fn quarantine_local(
         )
         .await?;
         release(conn, claim, ReleaseAs::Nothing).await
-    })
-    .await
-}
-
-/// Makes a quarantined file claimable again, after a person looked at it.
-///
-/// # Errors
-/// `Unknown` when the file is not quarantined.
-pub async fn requeue(conn: &mut AsyncPgConnection, file: FileId) -> Result<(), CatalogError> {
-    conn.transaction(async |conn| {
-        let places = diesel::sql_query(
-            "UPDATE local_files SET quarantined_at = NULL \
-              WHERE file_id = $1 AND quarantined_at IS NOT NULL AND deleted_at IS NULL",
-        )
-        .bind::<BigInt, _>(file.0)
-        .execute(conn)
-        .await?;
-        let changed = diesel::sql_query(
-            "UPDATE wal_files SET due_at = clock_timestamp(), \
-                    status = CASE WHEN status = 'QUARANTINED' THEN 'PENDING' ELSE status END \
-              WHERE id = $1 AND (status = 'QUARANTINED' OR ($2 AND status IN ('PENDING', 'VERIFIED')))",
-        )
-        .bind::<BigInt, _>(file.0)
-        .bind::<Bool, _>(places > 0)
-        .execute(conn)
-        .await?;
-        if changed == 0 {
-            return Err(crate::clusters::unknown("quarantined file", file));
-        }
-        Ok(())
     })
     .await
 }

@@ -39,7 +39,6 @@ pub enum FileStatus {
     Pending,
     Verified,
     Expiring,
-    Quarantined,
 }
 
 /// A page of a prefix's files in the order of their names, those behind `after` only.
@@ -139,7 +138,6 @@ impl FileStatus {
             "PENDING" => Ok(Self::Pending),
             "VERIFIED" => Ok(Self::Verified),
             "EXPIRING" => Ok(Self::Expiring),
-            "QUARANTINED" => Ok(Self::Quarantined),
             _ => Err(rows::malformed("file status", text)),
         }
     }

@@ -16,7 +16,6 @@ pub struct Counts {
     pub pending: u64,
     pub verified: u64,
     pub expiring: u64,
-    pub quarantined: u64,
     /// Of all verified files, uncompressed and as stored in one repository.
     pub verified_bytes: u64,
     pub verified_stored_bytes: u64,
@@ -77,7 +76,6 @@ pub async fn counts(
                 counts.verified_stored_bytes = rows::count("size", row.stored)?;
             }
             "EXPIRING" => counts.expiring = files,
-            "QUARANTINED" => counts.quarantined = files,
             other => return Err(rows::malformed("file status", other)),
         }
     }

@@ -28,8 +28,6 @@ pub enum GapKind {
     NeverSeen,
     /// Handed over, not yet verified in every required repository.
     NotVerified,
-    /// Set aside: a person must look.
-    Quarantined,
 }
 
 /// Holes of a prefix from its oldest segment on, in the order of WAL.
@@ -120,18 +118,16 @@ async fn unfinished(
         low: i64,
         #[diesel(sql_type = BigInt)]
         high: i64,
-        #[diesel(sql_type = Text)]
-        status: String,
     }
     diesel::sql_query(
         "WITH open AS ( \
-            SELECT f.name, f.timeline, f.status, f.log * $2 + f.seg AS number FROM wal_files f \
-             WHERE f.prefix_id = $1 AND f.kind = 'segment' AND f.status IN ('PENDING', 'QUARANTINED')), \
+            SELECT f.name, f.timeline, f.log * $2 + f.seg AS number FROM wal_files f \
+             WHERE f.prefix_id = $1 AND f.kind = 'segment' AND f.status = 'PENDING'), \
          islands AS ( \
-            SELECT *, number - row_number() OVER (PARTITION BY timeline, status ORDER BY number) AS island \
+            SELECT *, number - row_number() OVER (PARTITION BY timeline ORDER BY number) AS island \
               FROM open) \
-         SELECT min(name)::text AS first, min(number) AS low, max(number) AS high, status \
-           FROM islands GROUP BY timeline, status, island",
+         SELECT min(name)::text AS first, min(number) AS low, max(number) AS high \
+           FROM islands GROUP BY timeline, island",
     )
     .bind::<BigInt, _>(prefix.id.0)
     .bind::<BigInt, _>(rows::bits(size.per_log()))
@@ -140,12 +136,13 @@ async fn unfinished(
     .into_iter()
     .map(|row| {
         let first: SegmentName = rows::parse("segment name", &row.first)?;
-        let kind = if row.status == "QUARANTINED" {
-            GapKind::Quarantined
-        } else {
-            GapKind::NotVerified
-        };
-        gap(first.timeline(), row.low, row.high, kind, size)
+        gap(
+            first.timeline(),
+            row.low,
+            row.high,
+            GapKind::NotVerified,
+            size,
+        )
     })
     .collect()
 }

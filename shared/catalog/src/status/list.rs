@@ -33,7 +33,6 @@ pub enum Status {
     Pending,
     Verified,
     Expiring,
-    Quarantined,
 }
 
 #[derive(Debug, Clone)]
@@ -120,7 +119,6 @@ impl Status {
             Self::Pending => "PENDING",
             Self::Verified => "VERIFIED",
             Self::Expiring => "EXPIRING",
-            Self::Quarantined => "QUARANTINED",
         }
     }
 }
@@ -130,15 +128,10 @@ impl std::str::FromStr for Status {
 
     /// Upper or lower case.
     fn from_str(text: &str) -> Result<Self, CatalogError> {
-        [
-            Self::Pending,
-            Self::Verified,
-            Self::Expiring,
-            Self::Quarantined,
-        ]
-        .into_iter()
-        .find(|status| status.as_str().eq_ignore_ascii_case(text))
-        .ok_or_else(|| rows::malformed("file status", text))
+        [Self::Pending, Self::Verified, Self::Expiring]
+            .into_iter()
+            .find(|status| status.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| rows::malformed("file status", text))
     }
 }
 

@@ -51,7 +51,6 @@ pub enum Trouble {
     Crashes,
     /// Neither on disk nor in any repository: a hole in the archive.
     Vanished,
-    Quarantined,
 }
 
 /// A worker that holds claims.
@@ -82,11 +81,11 @@ pub async fn failures(
     }
     diesel::sql_query(
         "WITH failed AS ( \
-            SELECT c.repository, coalesce(c.cause, 'since mended') AS cause, c.last_error, f.prefix_id \
+            SELECT c.repository, coalesce(c.cause, 'since-mended') AS cause, c.last_error, f.prefix_id \
               FROM copies c JOIN wal_files f ON f.id = c.file_id \
              WHERE c.failed_at > statement_timestamp() - make_interval(secs => $2) \
             UNION ALL \
-            SELECT NULL, coalesce(f.last_cause, 'since mended'), f.last_error, f.prefix_id FROM wal_files f \
+            SELECT NULL, coalesce(f.last_cause, 'since-mended'), f.last_error, f.prefix_id FROM wal_files f \
              WHERE f.failed_at > statement_timestamp() - make_interval(secs => $2)) \
          SELECT x.repository, x.cause, count(*) AS files, coalesce(max(x.last_error), '') AS example \
            FROM failed x JOIN prefixes p ON p.id = x.prefix_id \
@@ -164,10 +163,9 @@ pub async fn troubled(
     diesel::sql_query(format!(
         "WITH open AS ( \
             SELECT f.*, f.crashes + (f.lease_until <= statement_timestamp())::int AS crashed \
-              FROM wal_files f WHERE f.due_at IS NOT NULL OR f.status = 'QUARANTINED'), \
+              FROM wal_files f WHERE f.due_at IS NOT NULL), \
          seen AS ( \
             SELECT o.prefix_id, o.name, o.last_error, coalesce(o.crashed, o.crashes) AS crashes, CASE \
-                     WHEN o.status = 'QUARANTINED' THEN 'quarantined' \
                      WHEN o.status = 'PENDING' \
                       AND NOT EXISTS (SELECT 1 FROM local_files l WHERE l.file_id = o.id AND l.deleted_at IS NULL) \
                       AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.file_id = o.id AND c.state = 'verified') \
@@ -188,7 +186,6 @@ pub async fn troubled(
             cluster: row.cluster,
             file: rows::parse("file name", &row.name)?,
             trouble: match row.trouble.as_str() {
-                "quarantined" => Trouble::Quarantined,
                 "vanished" => Trouble::Vanished,
                 _ => Trouble::Crashes,
             },

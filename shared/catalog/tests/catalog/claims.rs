@@ -194,7 +194,6 @@ async fn a_frozen_worker_that_comes_back_changes_nothing() {
                 .await
                 .map(drop),
         );
-        lost(completion::quarantine_file(conn, token, "x").await);
         let proofs = vec![proof(&frozen, "r2"), proof(&frozen, "b2")];
         lost(
             completion::complete(conn, token, proofs, Vec::new(), Enough::AllRequired)

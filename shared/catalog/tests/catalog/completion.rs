@@ -436,33 +436,6 @@ async fn other_content_in_one_directory_is_set_aside_and_the_archive_stays() {
 }
 
 #[tokio::test]
-async fn a_quarantined_file_leaves_the_backlog_until_a_person_or_postgresql_brings_it_back() {
-    let mut world = World::new().await;
-    world.register_segments(1).await;
-    for by_hand in [true, false] {
-        let claim = world.claim_one("w").await;
-        completion::quarantine_file(
-            &mut world.conn,
-            claim.token,
-            "the object in r2 is another segment",
-        )
-        .await
-        .unwrap();
-        assert_eq!(world.status(&segment(1)).await, "QUARANTINED");
-        assert!(world.claim("w", 1).await.is_empty());
-        if by_hand {
-            completion::requeue(&mut world.conn, claim.token.file)
-                .await
-                .unwrap();
-        } else {
-            world.register(&[&segment(1)]).await;
-        }
-        assert_eq!(world.status(&segment(1)).await, "PENDING");
-    }
-    world.claim_one("w").await;
-}
-
-#[tokio::test]
 async fn the_commit_that_permits_a_deletion_is_durable_whatever_the_session_says() {
     let mut world = World::new().await;
     world.register_segments(1).await;

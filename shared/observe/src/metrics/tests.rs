@@ -10,6 +10,7 @@ fn every_metric_has_a_unit_and_labels_of_bounded_sets() {
     metrics.upload("b2", false);
     metrics.backlog("main", "b2", 7, SECOND);
     metrics.status_count("main", "VERIFIED", 3);
+    metrics.suspects("main", 2);
     metrics.lag("main", SECOND);
     metrics.rpo("main", Some(SECOND));
     metrics.request("r2", "put", "ok", SECOND, 30);
@@ -73,6 +74,7 @@ fn what_nobody_can_read_any_more_has_no_value() {
     let metrics = Metrics::new();
     metrics.backlog("main", "b2", 0, Duration::ZERO);
     metrics.status_count("main", "VERIFIED", 3);
+    metrics.suspects("main", 0);
     metrics.lag("main", Duration::ZERO);
     metrics.spool("main", "main", 0, 0, 0.1);
     metrics.queue("backups", QueueDepth::default());
@@ -81,7 +83,7 @@ fn what_nobody_can_read_any_more_has_no_value() {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         samples.filter(|line| line.contains('{')).count()
     };
-    assert_eq!(told(&metrics), 12);
+    assert_eq!(told(&metrics), 13);
     metrics.catalog_unknown();
     assert_eq!(told(&metrics), 5, "the queue's are known");
     metrics.queues_unknown();

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use walferry_tests::wal::Fill;
 use walferry_tests::{eventually, wait};
 
 use super::{Scenario, WORKER, archive_all, kill_worker};
@@ -13,8 +14,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         part: "register",
         ..WORKER
     },
+    // Not the first segment: the owner mark, which is put in the same way, is there already.
     Scenario {
         part: "archive",
+        prepare: |stage| {
+            stage.hand_over(1);
+            archive_all(stage);
+        },
         ..WORKER
     },
     Scenario {
@@ -33,7 +39,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         part: "stream",
         build: || Stage::builder().setting("archive.streaming_threshold", "1MiB"),
-        prepare: |stage| stage.make_large(),
+        prepare: |stage| stage.make(2 << 20, Fill::Random),
         ..WORKER
     },
     // A history file alone: the system that it belongs to is not known yet.
@@ -88,7 +94,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         prepare: |stage| {
             register_only(stage);
             let (name, _) = stage.again(1);
-            std::fs::remove_file(stage.world.archive().join(name)).expect("somebody cleans up");
+            stage.world.clean_up(&name);
         },
         die: |stage, point| {
             // What was removed is not expected before it is handed over again.
@@ -123,7 +129,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             archive_all(stage);
         },
         die: |stage, point| {
-            let other = MAKER.seed(9).bytes(1, walferry_tests::wal::Fill::Light);
+            let other = MAKER.seed(9).bytes(1, Fill::Light);
             stage.world.place(&MAKER.name(1), &other);
             kill_worker(stage, point);
         },

@@ -1,5 +1,6 @@
 //! Points of healing: a copy that one cloud lacks is made from the other's.
 
+use walferry_tests::wal::Fill;
 use walferry_tests::{Fault, eventually, wait};
 
 use super::{Scenario, WORKER, end, kill_worker};
@@ -18,7 +19,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         part: "heal-stream",
         build: || Stage::builder().setting("archive.streaming_threshold", "1MiB"),
         prepare: |stage| {
-            stage.make_large();
+            stage.make(2 << 20, Fill::Random);
             only_in_r2(stage);
         },
         die: kill_worker,

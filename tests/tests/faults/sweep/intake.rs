@@ -123,9 +123,8 @@ fn in_directory_or_aside(stage: &Stage) -> bool {
         archive.join(".walferry/quarantine"),
         archive.join("quarantine"),
     ];
-    let content = folders.iter().any(|folder| {
+    folders.iter().any(|folder| {
         std::fs::read(folder.join("not-a-wal-file"))
             .is_ok_and(|bytes| bytes == b"precious all the same")
-    });
-    content
+    })
 }
