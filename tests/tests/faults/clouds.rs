@@ -297,8 +297,10 @@ fn pass(stage: &Stage, clouds: Clouds) {
     }
 }
 
-/// The clouds that are well have everything that was handed over by the test so far.
-fn others_go_on(stage: &Stage, struck: Clouds) {
+/// The clouds that are well get what is handed over now that the fault is known of, and have
+/// everything that was handed over by the test so far.
+fn others_go_on(stage: &mut Stage, struck: Clouds) {
+    stage.hand_over(2);
     let names = stage.world.originals().names();
     for cloud in BOTH.iter().filter(|cloud| !struck.contains(cloud)) {
         eventually(&format!("{cloud} goes on"), || {
