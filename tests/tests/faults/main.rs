@@ -12,8 +12,11 @@
 
 mod cell;
 mod clouds;
+mod disk;
 mod fault;
+mod files;
 mod invariants;
+mod moving;
 mod points;
 mod stage;
 mod sweep;
@@ -24,7 +27,7 @@ use crate::fault::{Fault, Mode};
 
 /// Every fault that is not a kill point.
 fn faults() -> Vec<Fault> {
-    [clouds::faults()].concat()
+    [files::faults(), disk::faults(), clouds::faults()].concat()
 }
 
 fn main() {
