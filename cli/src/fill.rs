@@ -23,6 +23,8 @@ pub(crate) struct Directory {
     /// At the rate at which the backlog grew; null while it does not grow.
     pub(crate) full_in_seconds: Option<u64>,
     pub(crate) last_scan_at: Option<DateTime<Utc>>,
+    /// Why the last try failed; null when it did not.
+    pub(crate) scan_error: Option<String>,
     pub(crate) last_arrival_at: Option<DateTime<Utc>>,
 }
 
@@ -62,13 +64,15 @@ pub(crate) fn directories(
             used: None,
             full_in_seconds: None,
             last_scan_at: None,
+            scan_error: None,
             last_arrival_at: None,
         })
         .collect();
     rows.into_iter()
         .map(|row| {
             let watched = is_watched(&row.name);
-            let scanned = row.last_scan_at.is_some_and(|at| since(at, now) <= silence);
+            let scanned = row.scan_error.is_none()
+                && row.last_scan_at.is_some_and(|at| since(at, now) <= silence);
             directory(row, watched, scanned, &expected.spool, growth)
         })
         .chain(unseen)
@@ -103,6 +107,7 @@ fn directory(
         used: used.filter(|_| scanned),
         full_in_seconds: full.filter(|_| scanned && watched),
         last_scan_at: row.last_scan_at,
+        scan_error: row.scan_error,
         last_arrival_at: row.last_arrival_at,
     }
 }

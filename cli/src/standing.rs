@@ -106,6 +106,10 @@ const RATE_WINDOW: Duration = Duration::from_secs(600);
 /// is no answer any more.
 const REPORT_SILENCE: Duration = Duration::from_secs(60);
 
+/// So many suspicious files are named; the others are counted, so that 100,000 of them do not
+/// hide everything else.
+pub(crate) const NAMED: usize = 20;
+
 /// What the configuration says about what is read.
 pub(crate) struct Expected {
     pub(crate) thresholds: Thresholds,

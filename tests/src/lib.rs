@@ -10,6 +10,8 @@ mod scratch;
 
 mod ports;
 
+pub mod mounts;
+
 pub mod environment;
 pub mod users;
 

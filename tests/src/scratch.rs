@@ -62,6 +62,7 @@ pub(crate) fn set_mode(path: &Path, mode: u32) {
     reason = "a folder of the test's own making"
 )]
 fn remove(path: &Path) {
+    crate::mounts::unmount_below(path);
     if let Err(error) = std::fs::remove_dir_all(path) {
         eprintln!("could not remove {}: {error}", path.display());
     }

@@ -84,6 +84,10 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
             }
         }
         for directory in clusters::directories(&mut conn, Some(cluster.id)).await? {
+            if directory.scan_error.is_some() {
+                metrics.spool_unknown(&cluster.name, &directory.name);
+                continue;
+            }
             let (Some(files), Some(bytes), Some(total @ 1..), Some(available)) = (
                 directory.files,
                 directory.bytes,

@@ -50,10 +50,11 @@ pub fn register(checks: &Checks, setup: &Setup) {
             move || {
                 let path = path.clone();
                 async move {
-                    tokio::fs::read_dir(&path)
+                    let told = path.display().to_string();
+                    tokio::task::spawn_blocking(move || walferry_spool::usable(&path))
                         .await
-                        .map(drop)
-                        .map_err(|error| format!("{}: {error}", path.display()))
+                        .map_err(|error| error.to_string())?
+                        .map_err(|error| format!("{told}: {error}"))
                 }
             },
         );

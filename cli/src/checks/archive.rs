@@ -187,7 +187,8 @@ fn behind(findings: &mut Vec<Finding>, what: &str, standing: &Standing, archive:
 }
 
 fn files(findings: &mut Vec<Finding>, what: &str, standing: &Standing) {
-    for suspect in standing.suspects.iter().filter(|suspect| suspect.critical) {
+    let mut suspects = standing.suspects.iter().filter(|suspect| suspect.critical);
+    for suspect in suspects.by_ref().take(standing::NAMED) {
         findings.push(Finding::new(
             Level::Critical,
             what,
@@ -197,6 +198,16 @@ fn files(findings: &mut Vec<Finding>, what: &str, standing: &Standing) {
                 suspect.name, suspect.directory, suspect.reason
             ),
             Some("`walferry quarantine move NAME` puts it aside"),
+        ));
+    }
+    let more = suspects.count();
+    if more > 0 {
+        findings.push(Finding::new(
+            Level::Critical,
+            what,
+            "quarantined",
+            format!("{more} more files are not archived"),
+            Some("`walferry quarantine ls` names all"),
         ));
     }
     for file in &standing.troubled {
@@ -250,6 +261,16 @@ fn arriving(
 ) {
     for directory in standing.directories.iter().filter(|one| one.watched) {
         let what = format!("directory {}", directory.path);
+        if let Some(error) = &directory.scan_error {
+            findings.push(Finding::new(
+                Level::Critical,
+                what,
+                "not-scanned",
+                format!("the last scan of it failed, so what lies in it waits: {error}"),
+                Some("it is tried again by itself; nothing in it is given up"),
+            ));
+            continue;
+        }
         let Some(used) = directory.used else {
             let scanned = directory.last_scan_at.map_or("never".to_owned(), |at| {
                 format!("{} ago", duration(age(at)))

@@ -257,6 +257,9 @@ fn one(cluster: &Standing, at: DateTime<Utc>) -> String {
             number(directory.files.map(|files| files.to_string())),
             number(directory.bytes.map(bytes)),
         ));
+        if let Some(error) = &directory.scan_error {
+            text.push_str(&format!("  NOT SCANNED {}: {error}\n", directory.path));
+        }
     }
     if let Some(retention) = &cluster.retention {
         let outcome = retention.outcome.as_deref().unwrap_or("not finished");
@@ -270,13 +273,19 @@ fn one(cluster: &Standing, at: DateTime<Utc>) -> String {
             );
         }
     }
-    for suspect in &cluster.suspects {
+    for suspect in cluster.suspects.iter().take(standing::NAMED) {
         let word = if suspect.critical {
             "QUARANTINED"
         } else {
             "not yet"
         };
         text.push_str(&format!("  {word} {}: {}\n", suspect.name, suspect.reason));
+    }
+    let more = cluster.suspects.len().saturating_sub(standing::NAMED);
+    if more > 0 {
+        text.push_str(&format!(
+            "  {more} more files are not archived: `walferry quarantine ls` names all\n"
+        ));
     }
     for failure in &cluster.failures {
         text.push_str(&format!(

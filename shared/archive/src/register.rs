@@ -84,13 +84,28 @@ impl Archiver {
     pub async fn register(&self, cluster: &Served) -> Result<(), RegisterError> {
         let mut outcome = Ok(());
         for directory in &cluster.directories {
-            if let Err(error) = self.register_directory(cluster, directory).await
-                && outcome.is_ok()
-            {
+            let Err(error) = self.register_directory(cluster, directory).await else {
+                continue;
+            };
+            if matches!(error, RegisterError::Scan { .. }) {
+                // The error itself goes on to the job, whether the catalog takes it or not.
+                let _ = self.scan_failed(directory, &error).await;
+            }
+            if outcome.is_ok() {
                 outcome = Err(error);
             }
         }
         outcome
+    }
+
+    /// Tells it to `status`, `check` and the metrics, which look into the catalog only.
+    async fn scan_failed(
+        &self,
+        directory: &ServedDirectory,
+        error: &RegisterError,
+    ) -> Result<(), CatalogError> {
+        let mut conn = self.0.catalog.get().await?;
+        intake::scan_failed(&mut conn, directory.id, &crate::copied::chain(error)).await
     }
 
     async fn register_directory(
@@ -163,7 +178,7 @@ impl Archiver {
             match outcome {
                 Ok((stat, pages)) => {
                     let prefix = match pages {
-                        Some((system, _)) => systems.place(system),
+                        Some((system, size)) => systems.place(system, size),
                         None => Ok(systems.place_unsigned()),
                     };
                     let prefix = match prefix {

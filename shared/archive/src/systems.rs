@@ -6,14 +6,21 @@
 
 use walferry_catalog::{Prefix, PrefixId};
 use walferry_spool::Suspicion;
-use walferry_wal::SystemId;
+use walferry_wal::{SegmentSize, SystemId};
+
+struct Former {
+    system: SystemId,
+    size: Option<SegmentSize>,
+    prefix: PrefixId,
+}
 
 /// The systems of one cluster.
 pub(crate) struct Systems {
     open: PrefixId,
     current: Option<SystemId>,
+    current_size: Option<SegmentSize>,
     /// Of the closed prefixes, oldest first.
-    former: Vec<(SystemId, PrefixId)>,
+    former: Vec<Former>,
 }
 
 impl Systems {
@@ -24,22 +31,43 @@ impl Systems {
         Some(Self {
             open: open.id,
             current: open.system_id,
+            current_size: open.segment_size,
             former: closed
-                .filter_map(|prefix| Some((prefix.system_id?, prefix.id)))
+                .filter_map(|prefix| {
+                    Some(Former {
+                        system: prefix.system_id?,
+                        size: prefix.segment_size,
+                        prefix: prefix.id,
+                    })
+                })
                 .collect(),
         })
     }
 
-    /// Where a segment of `system` belongs. The first one of a new system names it.
+    /// Where a segment of `system` belongs. The first one of a new system names it and its size.
     ///
     /// # Errors
-    /// A system that is none of this cluster's.
-    pub(crate) fn place(&mut self, system: SystemId) -> Result<PrefixId, Suspicion> {
-        if let Some((_, prefix)) = self.former.iter().find(|(known, _)| *known == system) {
-            return Ok(*prefix);
+    /// A system that is none of this cluster's, or a size that is not the system's: a name
+    /// stands for another position then.
+    pub(crate) fn place(
+        &mut self,
+        system: SystemId,
+        size: SegmentSize,
+    ) -> Result<PrefixId, Suspicion> {
+        let same_size = |expected: Option<SegmentSize>, prefix| match expected {
+            Some(expected) if expected != size => Err(Suspicion::OtherSize {
+                expected,
+                found: size,
+            }),
+            _ => Ok(prefix),
+        };
+        if let Some(former) = self.former.iter().find(|known| known.system == system) {
+            return same_size(former.size, former.prefix);
         }
         match *self.current.get_or_insert(system) {
-            current if current == system => Ok(self.open),
+            current if current == system => {
+                same_size(Some(*self.current_size.get_or_insert(size)), self.open)
+            }
             expected => Err(Suspicion::OtherSystem {
                 expected,
                 found: system,
@@ -50,7 +78,7 @@ impl Systems {
     /// Where a file belongs that does not say who wrote it: to the newest system known.
     pub(crate) fn place_unsigned(&self) -> PrefixId {
         match (self.current, self.former.last()) {
-            (None, Some((_, prefix))) => *prefix,
+            (None, Some(former)) => former.prefix,
             _ => self.open,
         }
     }

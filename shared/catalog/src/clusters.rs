@@ -49,6 +49,8 @@ pub struct DirectoryRow {
     pub bytes: Option<u64>,
     pub fs_total: Option<u64>,
     pub fs_available: Option<u64>,
+    /// Why the last scan failed; what the one before it found is out of date.
+    pub scan_error: Option<String>,
 }
 
 /// The cluster and its open prefix; both are made when the name is new.
@@ -268,10 +270,12 @@ pub async fn directories(
         fs_total: Option<i64>,
         #[diesel(sql_type = Nullable<BigInt>)]
         fs_available: Option<i64>,
+        #[diesel(sql_type = Nullable<Text>)]
+        scan_error: Option<String>,
     }
     let rows = diesel::sql_query(
         "SELECT id, cluster_id, name, path, last_scan_at, last_scan_by, last_arrival_at, files, \
-                bytes, fs_total, fs_available \
+                bytes, fs_total, fs_available, scan_error \
            FROM directories WHERE $1 IS NULL OR cluster_id = $1 ORDER BY cluster_id, name",
     )
     .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
@@ -292,6 +296,7 @@ pub async fn directories(
             bytes: count(row.bytes),
             fs_total: count(row.fs_total),
             fs_available: count(row.fs_available),
+            scan_error: row.scan_error,
         })
         .collect())
 }

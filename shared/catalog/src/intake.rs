@@ -199,7 +199,7 @@ pub async fn touch_scan(
 ) -> Result<(), CatalogError> {
     diesel::sql_query(
         "UPDATE directories SET last_scan_at = clock_timestamp(), last_scan_by = $2, files = $3, \
-                bytes = $4, fs_total = $5, fs_available = $6, \
+                bytes = $4, fs_total = $5, fs_available = $6, scan_error = NULL, \
                 last_arrival_at = greatest(last_arrival_at, $7) WHERE id = $1",
     )
     .bind::<BigInt, _>(directory.0)
@@ -211,6 +211,20 @@ pub async fn touch_scan(
     .bind::<Nullable<Timestamptz>, _>(report.newest_arrival)
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Notes that a directory could not be scanned, until a scan succeeds.
+pub async fn scan_failed(
+    conn: &mut AsyncPgConnection,
+    directory: DirectoryId,
+    error: &str,
+) -> Result<(), CatalogError> {
+    diesel::sql_query("UPDATE directories SET scan_error = $2 WHERE id = $1")
+        .bind::<BigInt, _>(directory.0)
+        .bind::<Text, _>(error)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -59,6 +59,7 @@ struct Inner {
     spool_files: Gauges<2>,
     spool_bytes: Gauges<2>,
     spool_use: Gauges<2>,
+    scan_failed: Gauges<2>,
     jobs: Histograms<2>,
     job_wait: Histograms<1>,
     queue_jobs: Gauges<2>,
@@ -210,6 +211,11 @@ impl Metrics {
                 "spool_filesystem_used",
                 "Used share of the directory's file system, by cluster and directory",
                 ratio(),
+            ),
+            scan_failed: plain(
+                r,
+                "spool_scan_failed",
+                "1 while an archive directory cannot be scanned, by cluster and directory",
             ),
             jobs: histogram(
                 r,
@@ -395,6 +401,7 @@ impl Metrics {
             &inner.spool_files,
             &inner.spool_bytes,
             &inner.spool_use,
+            &inner.scan_failed,
         ] {
             gauges.clear();
         }
@@ -408,6 +415,17 @@ impl Metrics {
         self.0.spool_files.get_or_create(&labels).set(files as f64);
         self.0.spool_bytes.get_or_create(&labels).set(bytes as f64);
         self.0.spool_use.get_or_create(&labels).set(used);
+        self.0.scan_failed.get_or_create(&labels).set(0.0);
+    }
+
+    /// The directory cannot be scanned: what the last scan found reads as true and is not.
+    pub fn spool_unknown(&self, cluster: &str, directory: &str) {
+        let labels = [label("cluster", cluster), label("directory", directory)];
+        let inner = &self.0;
+        for gauges in [&inner.spool_files, &inner.spool_bytes, &inner.spool_use] {
+            gauges.remove(&labels);
+        }
+        inner.scan_failed.get_or_create(&labels).set(1.0);
     }
 
     /// `name` must be the name of a job that this build knows.

@@ -33,7 +33,7 @@ pub use delete::{DeleteError, Deleted, delete, delete_while};
 pub use directory::{Directory, DirectoryError};
 pub use inspect::{Content, InspectError, Inspected, inspect, read_header};
 pub use open::{MAX_WHOLE, OpenError, ReadError, SpooledFile, StreamError, open_checked};
-pub use permissions::{PermissionFinding, Severity, check_permissions};
+pub use permissions::{PermissionFinding, Severity, check_permissions, usable};
 pub use push::{DEFAULT_MODE, Limit, PushSettings, Pushed, push};
 pub use push_error::PushError;
 pub use quarantine::{QuarantineError, Quarantined, quarantine_list, quarantine_move};

@@ -55,6 +55,20 @@ pub fn check_permissions(directory: &Directory) -> Vec<PermissionFinding> {
     findings
 }
 
+/// Whether a worker can do its work in it: list it, and delete from it.
+///
+/// # Errors
+/// What is in the way, such as a missing right or a file system that is read-only.
+pub fn usable(path: &Path) -> std::io::Result<()> {
+    use rustix::fs::Access;
+
+    std::fs::read_dir(path)?;
+    Ok(rustix::fs::access(
+        path,
+        Access::WRITE_OK | Access::EXEC_OK,
+    )?)
+}
+
 /// Group, setgid and the old 0777.
 fn shape(directory: &Directory) -> PermissionFinding {
     let Ok(id) = own(directory) else {

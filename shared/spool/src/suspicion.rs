@@ -1,5 +1,5 @@
 use walferry_proof::Sha256;
-use walferry_wal::{HeaderError, HistoryError, LabelError, SystemId};
+use walferry_wal::{HeaderError, HistoryError, LabelError, SegmentSize, SystemId};
 
 use crate::people;
 
@@ -26,6 +26,11 @@ pub enum Suspicion {
     HeaderMismatch(HeaderError),
     #[error("it belongs to system {found}, this cluster is {expected}")]
     OtherSystem { expected: SystemId, found: SystemId },
+    #[error("it is a segment of {found}, this cluster's have {expected}")]
+    OtherSize {
+        expected: SegmentSize,
+        found: SegmentSize,
+    },
     #[error("its last line is not there yet")]
     IncompleteHistory,
     #[error("it is no timeline history: {0}")]
@@ -54,6 +59,7 @@ impl Suspicion {
             | Self::NotRegular
             | Self::HeaderMismatch(_)
             | Self::OtherSystem { .. }
+            | Self::OtherSize { .. }
             | Self::BadHistory(_)
             | Self::BadLabel(_)
             | Self::LabelOfAnother
@@ -72,6 +78,7 @@ impl Suspicion {
             Self::Short { .. } => "short",
             Self::HeaderMismatch(_) => "header-mismatch",
             Self::OtherSystem { .. } => "other-system",
+            Self::OtherSize { .. } => "other-size",
             Self::IncompleteHistory => "incomplete-history",
             Self::BadHistory(_) => "bad-history",
             Self::IncompleteLabel => "incomplete-label",
@@ -105,6 +112,9 @@ impl Suspicion {
             }
             Self::OtherSystem { .. } => {
                 "each database system needs a directory and a cluster of its own; after pg_upgrade run `walferry cluster upgrade`"
+            }
+            Self::OtherSize { .. } => {
+                "after pg_resetwal --wal-segsize a name stands for another position: give the server a directory and a cluster of its own, and take a base backup"
             }
             Self::OtherContent { .. } => {
                 "two servers write the same timeline: stop one of them, compare both files, then put the wrong one aside with `walferry quarantine move`"

@@ -71,8 +71,11 @@ fn look(
     arrived: &Arc<Notify>,
 ) {
     let Ok(found) = std::fs::metadata(path) else {
-        // Removed, or not mounted yet: the watch on the old one hears nothing any more.
-        *watching = None;
+        // Removed, or not mounted yet: the watch on the old one hears nothing any more. That
+        // it went is an event: whoever scans it now says so.
+        if watching.take().is_some() {
+            arrived.notify_one();
+        }
         return;
     };
     let found = Identity {

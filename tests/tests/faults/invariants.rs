@@ -42,6 +42,8 @@ fn look(world: &World, allowed: Allowed) -> Vec<String> {
     let verified = verified(world);
     let mut local = BTreeSet::new();
     hashes(&world.archive(), &mut local);
+    // A disk that a cell took away holds what it held.
+    hashes(&world.folder().join("disk"), &mut local);
     let objects: Vec<_> = world
         .clouds()
         .iter()

@@ -12,8 +12,11 @@
 
 mod cell;
 mod clouds;
+mod disk;
 mod fault;
+mod files;
 mod invariants;
+mod moving;
 mod points;
 mod processes;
 mod soak;
@@ -26,7 +29,13 @@ use crate::fault::{Fault, Mode};
 
 /// Every fault that is not a kill point.
 fn faults() -> Vec<Fault> {
-    [clouds::faults(), processes::faults()].concat()
+    [
+        files::faults(),
+        disk::faults(),
+        clouds::faults(),
+        processes::faults(),
+    ]
+    .concat()
 }
 
 fn main() {

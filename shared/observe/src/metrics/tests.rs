@@ -83,7 +83,9 @@ fn what_nobody_can_read_any_more_has_no_value() {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         samples.filter(|line| line.contains('{')).count()
     };
-    assert_eq!(told(&metrics), 13);
+    assert_eq!(told(&metrics), 14);
+    metrics.spool_unknown("main", "main");
+    assert_eq!(told(&metrics), 11, "only that nobody can scan it is known");
     metrics.catalog_unknown();
     assert_eq!(told(&metrics), 5, "the queue's are known");
     metrics.queues_unknown();

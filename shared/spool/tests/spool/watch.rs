@@ -96,6 +96,7 @@ async fn a_directory_that_goes_and_comes_back_is_watched_again() {
         assert!(woken(&mut watch).await, "a file arrives, round {round}");
         quiet(&mut watch).await;
         std::fs::rename(&archive, scratch.path().join(format!("old{round}"))).unwrap();
+        assert!(woken(&mut watch).await, "it has gone, round {round}");
     }
 }
 
