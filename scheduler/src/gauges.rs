@@ -31,6 +31,7 @@ pub async fn run(queues: Vec<Queue>, metrics: Metrics, shutdown: CancellationTok
                     delayed: stats.delayed,
                     leased: stats.leased,
                     dead: stats.dead,
+                    unknown: stats.unknown,
                     oldest_ready: stats.oldest_ready_age.unwrap_or(Duration::ZERO),
                 },
             );

@@ -10,11 +10,13 @@
 //! The list of kill points is collected from the source: a point that no scenario reaches is a
 //! trial that fails.
 
+mod catalog;
 mod cell;
 mod clouds;
 mod fault;
 mod invariants;
 mod points;
+mod redis;
 mod stage;
 mod sweep;
 
@@ -24,7 +26,7 @@ use crate::fault::{Fault, Mode};
 
 /// Every fault that is not a kill point.
 fn faults() -> Vec<Fault> {
-    [clouds::faults()].concat()
+    [clouds::faults(), redis::faults(), catalog::faults()].concat()
 }
 
 fn main() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use walferry_tests::wal::{Fill, Maker};
 use walferry_tests::world::Program;
 use walferry_tests::world::place_file;
-use walferry_tests::{Postgres, World, WorldBuilder, eventually};
+use walferry_tests::{Postgres, Wire, World, WorldBuilder, eventually};
 
 /// The cluster whose segments are archived.
 pub(crate) const MAKER: Maker = Maker {
@@ -50,6 +50,8 @@ pub(crate) struct Stage {
     load: Option<Load>,
     /// A protected server, where a cell has one.
     pub(crate) server: Option<Postgres>,
+    /// A way to Redis or to the catalog that a cell cuts.
+    pub(crate) wire: Option<Wire>,
     /// Workers and schedulers, in the order of their start.
     programs: Vec<Program>,
 }
@@ -72,6 +74,7 @@ impl Stage {
             fill: Fill::Light,
             load: None,
             server: None,
+            wire: None,
             programs: Vec::new(),
         }
     }
