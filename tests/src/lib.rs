@@ -8,6 +8,7 @@
 
 mod scratch;
 
+mod clock;
 mod ports;
 
 pub mod mounts;
@@ -26,6 +27,7 @@ pub mod clouds;
 pub mod proxy;
 pub mod sigv4;
 pub mod tls;
+pub mod wire;
 
 pub mod originals;
 pub mod wal;
@@ -38,4 +40,5 @@ pub use process::{Finished, Process};
 pub use proxy::{Fault, Proxy, Rule};
 pub use users::User;
 pub use wait::{eventually, eventually_within};
+pub use wire::{Cut, Wire};
 pub use world::{Intake, World, WorldBuilder};

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tokio::runtime::Handle;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+use crate::clock::Clock;
 use crate::environment::postgres_bin;
 use crate::ports::Port;
 use crate::process::{Finished, Process, run};
@@ -23,6 +24,9 @@ pub struct Postgres {
     port: Port,
     runtime: Handle,
     server: Option<Process>,
+    clock: Option<Clock>,
+    /// Connections that are open to be in the way.
+    crowd: Vec<tokio_postgres::Client>,
 }
 
 /// What a server is made of; the defaults suit a catalog.
@@ -90,6 +94,8 @@ impl Postgres {
             port: Port::take(),
             runtime: runtime.clone(),
             server: None,
+            clock: None,
+            crowd: Vec::new(),
         };
         server.configure(&settings.options);
         server.start_again();
@@ -112,6 +118,8 @@ impl Postgres {
             port: Port::take(),
             runtime: runtime.clone(),
             server: None,
+            clock: None,
+            crowd: Vec::new(),
         };
         let options: Vec<_> = options
             .iter()
@@ -126,9 +134,12 @@ impl Postgres {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.server.is_none(), "{} runs already", self.name);
-        let mut command = User::Postgres.command(postgres_bin().join("postgres"));
+        // The clock is for the server and not for what makes it another user's.
+        let mut command = User::Postgres.command("/usr/bin/env");
         command
             .current_dir(&self.folder)
+            .args(self.clock.iter().flat_map(Clock::variables))
+            .arg(postgres_bin().join("postgres"))
             .arg("-D")
             .arg(&self.data)
             .arg("-k")
@@ -164,6 +175,74 @@ impl Postgres {
     #[track_caller]
     pub fn stop(&mut self) {
         self.end(Signal::INT);
+    }
+
+    /// Starts it again with a clock that [`Postgres::step_clock`] can set.
+    #[track_caller]
+    pub fn with_own_clock(&mut self) {
+        self.stop();
+        self.clock = Some(Clock::new(&self.folder));
+        self.start_again();
+    }
+
+    /// From now on its clock is so many seconds ahead of the machine's, or behind.
+    #[track_caller]
+    pub fn step_clock(&self, seconds: i64) {
+        let clock = self.clock.as_ref().expect("a clock of its own");
+        clock.step(seconds);
+    }
+
+    /// Copies the stopped server's data: a backup to come back to.
+    #[track_caller]
+    pub fn back_up(&self) {
+        assert!(self.server.is_none(), "{} runs", self.name);
+        copy(&self.data, &self.folder.join("backup"));
+    }
+
+    /// The stopped server's data is the backup's again.
+    #[track_caller]
+    pub fn restore(&self) {
+        assert!(self.server.is_none(), "{} runs", self.name);
+        std::fs::rename(&self.data, self.folder.join("lost")).expect("put the data aside");
+        copy(&self.folder.join("backup"), &self.data);
+    }
+
+    /// Takes every connection that there is, those of `program` too.
+    #[track_caller]
+    pub fn crowd_out(&mut self, program: &str) {
+        let address = format!(
+            "host=127.0.0.1 port={} user=postgres dbname=postgres connect_timeout=5",
+            self.port.number()
+        );
+        let kill = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+              WHERE application_name LIKE '{program}%'"
+        );
+        let count =
+            format!("SELECT 1 FROM pg_stat_activity WHERE application_name LIKE '{program}%'");
+        let runtime = self.runtime.clone();
+        crate::eventually("every connection is taken", || {
+            runtime.block_on(async {
+                let named = format!("{address} application_name=crowd");
+                while let Ok((client, connection)) = tokio_postgres::connect(&named, NoTls).await {
+                    tokio::spawn(connection);
+                    self.crowd.push(client);
+                }
+                let first = self.crowd.first().ok_or("none was free")?;
+                let theirs = first.simple_query(&count).await;
+                let theirs = theirs.map_err(|_| "the first was lost")?;
+                if !theirs.iter().any(is_row) {
+                    return Ok(());
+                }
+                drop(first.simple_query(&kill).await);
+                Err("they have some")
+            })
+        });
+    }
+
+    /// Gives the connections back.
+    pub fn disperse(&mut self) {
+        self.crowd.clear();
     }
 
     /// The server's process, for SIGSTOP and such.
@@ -382,4 +461,12 @@ impl Postgres {
         server.signal(signal);
         server.wait();
     }
+}
+
+fn is_row(message: &SimpleQueryMessage) -> bool {
+    matches!(message, SimpleQueryMessage::Row(_))
+}
+
+fn copy(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("-a").arg(from).arg(to)).ok();
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::clock::Clock;
 use crate::ports::Port;
 use crate::process::Process;
 use crate::{eventually, scratch};
@@ -13,6 +14,7 @@ pub struct RedisServer {
     folder: PathBuf,
     port: Port,
     server: Option<Process>,
+    clock: Option<Clock>,
 }
 
 impl RedisServer {
@@ -24,6 +26,7 @@ impl RedisServer {
             folder,
             port: Port::take(),
             server: None,
+            clock: None,
         };
         redis.start_again();
         redis
@@ -33,8 +36,10 @@ impl RedisServer {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.server.is_none(), "Redis runs already");
-        let mut command = Command::new("/usr/bin/redis-server");
+        let mut command = Command::new("/usr/bin/env");
         command
+            .args(self.clock.iter().flat_map(Clock::variables))
+            .arg("/usr/bin/redis-server")
             .current_dir(&self.folder)
             .args(["--port", &self.port.number().to_string()])
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
@@ -70,6 +75,41 @@ impl RedisServer {
     pub fn lose_everything(&mut self) {
         self.kill();
         remove(&self.folder.join("appendonlydir"));
+        self.start_again();
+    }
+
+    /// Starts it again with a clock that [`RedisServer::step_clock`] can set.
+    #[track_caller]
+    pub fn with_own_clock(&mut self) {
+        self.kill();
+        self.clock = Some(Clock::new(&self.folder));
+        self.start_again();
+    }
+
+    /// From now on its clock is so many seconds ahead of the machine's, or behind.
+    #[track_caller]
+    pub fn step_clock(&self, seconds: i64) {
+        let clock = self.clock.as_ref().expect("a clock of its own");
+        clock.step(seconds);
+    }
+
+    /// Copies what a replica would have now.
+    #[track_caller]
+    pub fn copy(&self) {
+        let kept = self.folder.join("copy");
+        if kept.exists() {
+            remove(&kept);
+        }
+        copy(&self.folder.join("appendonlydir"), &kept);
+    }
+
+    /// SIGKILL, and what was copied before goes on in its place.
+    #[track_caller]
+    pub fn fail_over(&mut self) {
+        self.kill();
+        let current = self.folder.join("appendonlydir");
+        remove(&current);
+        copy(&self.folder.join("copy"), &current);
         self.start_again();
     }
 
@@ -141,4 +181,8 @@ impl RedisServer {
 )]
 fn remove(folder: &Path) {
     std::fs::remove_dir_all(folder).expect("remove the append-only folder");
+}
+
+fn copy(from: &Path, to: &Path) {
+    crate::process::run(Command::new("cp").arg("-a").arg(from).arg(to)).ok();
 }

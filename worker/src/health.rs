@@ -1,5 +1,6 @@
 //! What `/readyz` of the worker looks at; `/healthz` looks at the consumers.
 
+use walferry_catalog::server;
 use walferry_observe::Checks;
 use walferry_store::{BreakerState, ReadRepository as _};
 
@@ -18,11 +19,12 @@ pub fn register(checks: &Checks, setup: &Setup) {
     checks.ready("catalog", move || {
         let catalog = catalog.clone();
         async move {
-            catalog
-                .get()
-                .await
-                .map(drop)
-                .map_err(|error| error.to_string())
+            let mut conn = catalog.get().await.map_err(|error| error.to_string())?;
+            match server::takes_writes(&mut conn).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("read-only: nothing can be recorded".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
         }
     });
     for target in setup.archiver.repositories() {

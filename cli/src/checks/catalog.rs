@@ -5,9 +5,13 @@ use walferry_catalog::{clusters, server};
 use walferry_config::CatalogSettings;
 
 use crate::{
+    checks::clock_differs,
     commands::check::{Finding, Level},
     context::Context,
 };
+
+/// Also in `status`.
+pub(crate) const READ_ONLY: &str = "it is read-only: nothing that is archived can be recorded";
 
 pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
     let settings = ctx.get::<CatalogSettings>()?;
@@ -31,6 +35,26 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
         "catalog",
         "answers, schema up to date",
     )];
+    if !server::takes_writes(&mut conn).await? {
+        findings.push(Finding::new(
+            Level::Critical,
+            "catalog",
+            "catalog-read-only",
+            READ_ONLY,
+            Some(
+                "files are kept in the archive directory until it takes writes; is it a standby, or is default_transaction_read_only on?",
+            ),
+        ));
+    }
+    if let Some(message) = clock_differs(server::now(&mut conn).await?) {
+        findings.push(Finding::new(
+            Level::Warning,
+            "catalog",
+            "catalog-clock",
+            message,
+            Some("set the clock that is wrong, for example with NTP; claims and back-offs go on by the catalog's own"),
+        ));
+    }
     let durability = server::durability(&mut conn).await?;
     if !durability.fsync || !durability.full_page_writes {
         findings.push(Finding::new(

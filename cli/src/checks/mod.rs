@@ -1,13 +1,15 @@
 //! What `walferry check` looks at: one file per neighbour.
 
 mod archive;
-mod catalog;
+pub(crate) mod catalog;
 mod clouds;
 mod directories;
 mod queue;
 mod server;
 
 use std::{collections::BTreeSet, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     commands::check::{Finding, Level},
@@ -55,6 +57,23 @@ fn configuration(ctx: &Context) -> Finding {
             Some("`walferry config check` shows every setting and where it came from"),
         ),
     }
+}
+
+/// So far two clocks may be apart before somebody should hear of it.
+const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
+
+/// What to say when another machine's clock and ours differ; which one is wrong nobody knows.
+fn clock_differs(theirs: DateTime<Utc>) -> Option<String> {
+    let ours = Utc::now();
+    let ahead = theirs.signed_duration_since(ours);
+    (ahead.abs() > CLOCKS_APART).then(|| {
+        format!(
+            "its clock says {}, this machine's {}: {} s apart",
+            theirs.format("%FT%TZ"),
+            ours.format("%FT%TZ"),
+            ahead.abs().num_seconds()
+        )
+    })
 }
 
 async fn bounded(

@@ -3,6 +3,7 @@
 use walferry_queue::{Durability, JobState, Queue};
 
 use crate::{
+    checks::clock_differs,
     commands::{
         check::{Finding, Level},
         workers,
@@ -22,6 +23,15 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
         )]);
     }
     let mut findings = vec![Finding::ok("redis", "redis", "answers")];
+    if let Err(error) = queue.takes_writes().await {
+        findings.push(Finding::new(
+            Level::Critical,
+            "redis",
+            "redis-refuses-writes",
+            format!("no job can be added or taken: {error}"),
+            Some("files are kept in the archive directory until it takes writes again"),
+        ));
+    }
     match queue.durability().await {
         Ok(durability) => findings.extend(durable(&durability)),
         Err(error) => findings.push(Finding::new(
@@ -31,6 +41,15 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
             format!("{:#}", anyhow::Error::new(error)),
             Some("allow INFO to this user"),
         )),
+    }
+    if let Some(message) = clock_differs(queue.stats().await?.now) {
+        findings.push(Finding::new(
+            Level::Warning,
+            "redis",
+            "redis-clock",
+            message,
+            Some("set the clock that is wrong, for example with NTP; leases and delays go on by Redis's own"),
+        ));
     }
     for queue in ctx.queues()? {
         findings.extend(one(&queue).await?);
@@ -112,6 +131,26 @@ async fn one(queue: &Queue) -> anyhow::Result<Vec<Finding>> {
         ));
     }
     findings.extend(failing(queue).await?);
+    if stats.unknown > 0 {
+        findings.push(Finding::new(
+            Level::Warning,
+            what.clone(),
+            "unknown-jobs",
+            format!("{} jobs that no worker here knows: a newer version put them in", stats.unknown),
+            Some(&format!(
+                "start workers of that version; `walferry queue ls --state delayed -Q {name}` shows which"
+            )),
+        ));
+    }
+    for key in &stats.aside {
+        findings.push(Finding::new(
+            Level::Warning,
+            what.clone(),
+            "queue-aside",
+            format!("a key of the queue held something that is not the queue's; it is `{key}` now"),
+            Some("does another program use this Redis database? delete that key when it is needed no more"),
+        ));
+    }
     if queue.workers().await?.is_empty() {
         findings.push(Finding::new(
             Level::Critical,

@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use super::workers::{self, Worker};
 use crate::{
+    checks::catalog::READ_ONLY,
     context::Context,
     output::{bytes, duration, table},
     standing::{self, Expected, Standing},
@@ -14,6 +15,7 @@ use secrecy::SecretString;
 use walferry_catalog::{
     Cluster, Connection, clusters,
     protected::{Rpo, Server},
+    server,
     status::reach,
 };
 
@@ -78,6 +80,9 @@ async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
     let catalog = ctx.catalog()?;
     let outcome: anyhow::Result<()> = async {
         let mut conn = catalog.get().await?;
+        if !server::takes_writes(&mut conn).await? {
+            status.unknown.push(format!("catalog: {READ_ONLY}"));
+        }
         let mut rows = clusters::clusters(&mut conn).await?;
         if let Some(name) = wanted {
             rows.retain(|row| row.name == name);
@@ -115,22 +120,37 @@ async fn read(ctx: &Context, wanted: Option<&str>) -> anyhow::Result<Status> {
         Ok(living) => status.workers = Some(living),
         Err(error) => status.unknown.push(format!("redis: {error:#}")),
     }
-    if let Ok((ready, dead)) = depth(ctx).await {
-        status.queue_ready = Some(ready);
-        status.queue_dead = Some(dead);
+    if let Ok(depth) = depth(ctx).await {
+        status.queue_ready = Some(depth.ready);
+        status.queue_dead = Some(depth.dead);
+        status.unknown.extend(depth.aside.iter().map(|key| {
+            format!("redis: a key of the queue held something else; it is `{key}` now. HINT: delete it when it is needed no more")
+        }));
+        // It answers; whether it also keeps what it is told is another question.
+        if let Err(error) = ctx.queue(None)?.takes_writes().await {
+            status.unknown.push(format!("redis: {error}"));
+        }
     }
     Ok(status)
 }
 
-/// Waiting jobs and dead letters of all queues.
-async fn depth(ctx: &Context) -> anyhow::Result<(u64, u64)> {
-    let (mut ready, mut dead) = (0, 0);
+/// Waiting jobs, dead letters and keys that were put aside, of all queues.
+#[derive(Default)]
+struct Depth {
+    ready: u64,
+    dead: u64,
+    aside: Vec<String>,
+}
+
+async fn depth(ctx: &Context) -> anyhow::Result<Depth> {
+    let mut depth = Depth::default();
     for queue in ctx.queues()? {
         let stats = queue.stats().await?;
-        ready += stats.ready + stats.delayed;
-        dead += stats.dead;
+        depth.ready += stats.ready + stats.delayed;
+        depth.dead += stats.dead;
+        depth.aside.extend(stats.aside);
     }
-    Ok((ready, dead))
+    Ok(depth)
 }
 
 /// What the server that is protected says of it; `None` while nothing can be said.

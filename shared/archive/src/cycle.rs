@@ -138,6 +138,7 @@ impl Archiver {
             directories,
             repositories_up: up,
             enough: self.enough(cluster),
+            longest_delay: self.0.settings.retry_max,
         }
     }
 

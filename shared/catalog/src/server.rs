@@ -40,6 +40,15 @@ pub async fn now(conn: &mut AsyncPgConnection) -> Result<DateTime<Utc>, CatalogE
         .now)
 }
 
+/// Whether the catalog takes writes: a standby, a server in recovery and
+/// `default_transaction_read_only` answer every question and keep nothing.
+pub async fn takes_writes(conn: &mut AsyncPgConnection) -> Result<bool, CatalogError> {
+    let row = diesel::sql_query("SELECT current_setting('transaction_read_only') AS value")
+        .get_result::<rows::Value>(conn)
+        .await?;
+    Ok(row.value == "off")
+}
+
 pub async fn durability(conn: &mut AsyncPgConnection) -> Result<Durability, CatalogError> {
     #[derive(QueryableByName)]
     struct Row {

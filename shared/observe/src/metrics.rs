@@ -20,6 +20,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use crate::health::Report;
+
 pub use labels::{BreakerState, ClaimOutcome, EnqueueOutcome, JobOutcome};
 
 type Labels<const N: usize> = [(&'static str, String); N];
@@ -65,6 +67,7 @@ struct Inner {
     queue_jobs: Gauges<2>,
     queue_latency: Gauges<1>,
     enqueued: Counters<2>,
+    failing: Gauges<1>,
     deleted: Counters<1>,
 }
 
@@ -75,6 +78,8 @@ pub(crate) struct QueueDepth {
     pub(crate) delayed: u64,
     pub(crate) leased: u64,
     pub(crate) dead: u64,
+    /// Delayed ones that no worker knew.
+    pub(crate) unknown: u64,
     /// Age of the oldest job that is ready.
     pub(crate) oldest_ready: Duration,
 }
@@ -232,7 +237,7 @@ impl Metrics {
             queue_jobs: plain(
                 r,
                 "queue_jobs",
-                "Jobs by queue and state (ready, delayed, leased, dead)",
+                "Jobs by queue and state (ready, delayed, leased, dead; unknown: delayed ones that no worker knew)",
             ),
             queue_latency: unit(
                 r,
@@ -244,6 +249,11 @@ impl Metrics {
                 r,
                 "jobs_enqueued",
                 "Jobs put into the queue, by name and outcome (added, duplicate, failed)",
+            ),
+            failing: plain(
+                r,
+                "check_failing",
+                "Whether a check of /readyz fails (1) or not (0), by check; /readyz has the cause",
             ),
             deleted: plain(
                 r,
@@ -379,6 +389,18 @@ impl Metrics {
             .set(state.value());
     }
 
+    /// What `/readyz` says.
+    pub fn readiness(&self, report: &Report) {
+        let passed = report.passed.iter().map(|check| (check, 0.0));
+        let failing = report.failing.keys().map(|check| (check, 1.0));
+        for (check, value) in passed.chain(failing) {
+            self.0
+                .failing
+                .get_or_create(&[label("check", check)])
+                .set(value);
+        }
+    }
+
     pub fn claims(&self, outcome: ClaimOutcome, files: u64) {
         self.0
             .claims
@@ -450,6 +472,7 @@ impl Metrics {
             ("delayed", depth.delayed),
             ("leased", depth.leased),
             ("dead", depth.dead),
+            ("unknown", depth.unknown),
         ];
         for (state, jobs) in states {
             let labels = [label("queue", queue), label("state", state)];

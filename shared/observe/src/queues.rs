@@ -38,6 +38,7 @@ async fn read(queues: &[Queue], metrics: &Metrics) {
                 delayed: stats.delayed,
                 leased: stats.leased,
                 dead: stats.dead,
+                unknown: stats.unknown,
                 oldest_ready: stats.oldest_ready_age.unwrap_or(Duration::ZERO),
             },
         );

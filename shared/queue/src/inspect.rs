@@ -38,6 +38,12 @@ pub struct QueueStats {
     /// Since the queue exists: `enqueued`, `done`, `cancelled`, `dead`, `retried`,
     /// `rescued` (leases that ran out), `given_back`.
     pub counts: HashMap<String, u64>,
+    /// Keys of the queue that held something else and were put aside, and are there still.
+    pub aside: Vec<String>,
+    /// Jobs that wait because their last worker knew no such job or version; counted up to 100.
+    pub unknown: u64,
+    /// Redis's clock.
+    pub now: DateTime<Utc>,
 }
 
 impl QueueStats {
@@ -104,9 +110,22 @@ impl Queue {
     /// # Errors
     /// Redis away.
     pub async fn stats(&self) -> Result<QueueStats, QueueError> {
-        type Answer = (i64, u64, u64, u64, u64, u64, i64, i64, Vec<String>);
+        type Answer = (
+            i64,
+            u64,
+            u64,
+            u64,
+            u64,
+            u64,
+            i64,
+            i64,
+            Vec<String>,
+            Vec<String>,
+            u64,
+        );
         let answer: Answer = self.run(&self.scripts.stats, &[]).await?;
-        let (now, ready, delayed, leased, dead, done, paused, oldest, counts) = answer;
+        let (now, ready, delayed, leased, dead, done, paused, oldest, counts, aside, unknown) =
+            answer;
         Ok(QueueStats {
             ready,
             delayed,
@@ -120,6 +139,9 @@ impl Queue {
                 .chunks_exact(2)
                 .map(|pair| (pair[0].clone(), pair[1].parse().unwrap_or(0)))
                 .collect(),
+            aside,
+            unknown,
+            now: time_from_ms(now),
         })
     }
 

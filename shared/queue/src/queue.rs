@@ -100,6 +100,22 @@ impl Queue {
             .await
     }
 
+    /// Asks Redis to take a write, on a key that it forgets by itself: with its memory full,
+    /// its disk full or as a replica it answers a ping and takes none.
+    ///
+    /// # Errors
+    /// When it takes none, with its reason.
+    pub async fn takes_writes(&self) -> Result<(), QueueError> {
+        let key = self.key("probe");
+        self.connection
+            .run(|mut redis| async move {
+                let mut command = redis::cmd("SET");
+                command.arg(key).arg("").arg("PX").arg(60_000);
+                command.query_async(&mut redis).await
+            })
+            .await
+    }
+
     pub(crate) async fn run<T: redis::FromRedisValue>(
         &self,
         script: &redis::Script,

@@ -10,6 +10,7 @@
 //! The list of kill points is collected from the source: a point that no scenario reaches is a
 //! trial that fails.
 
+mod catalog;
 mod cell;
 mod clouds;
 mod disk;
@@ -19,6 +20,7 @@ mod invariants;
 mod moving;
 mod points;
 mod processes;
+mod redis;
 mod soak;
 mod stage;
 mod sweep;
@@ -33,6 +35,8 @@ fn faults() -> Vec<Fault> {
         files::faults(),
         disk::faults(),
         clouds::faults(),
+        redis::faults(),
+        catalog::faults(),
         processes::faults(),
     ]
     .concat()

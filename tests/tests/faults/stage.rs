@@ -10,7 +10,7 @@ use walferry_tests::proxy::Gate;
 use walferry_tests::wal::{Fill, Maker};
 use walferry_tests::world::Program;
 use walferry_tests::world::place_file;
-use walferry_tests::{Postgres, World, WorldBuilder, eventually};
+use walferry_tests::{Postgres, Wire, World, WorldBuilder, eventually};
 
 /// The cluster whose segments are archived.
 pub(crate) const MAKER: Maker = Maker {
@@ -55,6 +55,8 @@ pub(crate) struct Stage {
     pub(crate) catalog_is_down: bool,
     /// A protected server, where a cell has one.
     pub(crate) server: Option<Postgres>,
+    /// A way to Redis or to the catalog that a cell cuts.
+    pub(crate) wire: Option<Wire>,
     /// Workers and schedulers, in the order of their start.
     programs: Vec<Program>,
 }
@@ -79,6 +81,7 @@ impl Stage {
             gate: None,
             catalog_is_down: false,
             server: None,
+            wire: None,
             programs: Vec::new(),
         }
     }

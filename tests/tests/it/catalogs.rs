@@ -82,11 +82,11 @@ fn a_worker_with_a_backlog_goes_on_while_the_catalog_is_migrated() {
     world.worker();
     gate.await_waiting(1);
     // Back to the schema of the version before, and forward by the command.
-    let newest = include_str!("../../../migrations/2026-11-25-000008_scan_errors/down.sql");
+    let newest = include_str!("../../../migrations/2026-11-25-000009_lease_length/down.sql");
     world.rows(newest);
-    world.rows("DELETE FROM __diesel_schema_migrations WHERE version = '20261125000008'");
+    world.rows("DELETE FROM __diesel_schema_migrations WHERE version = '20261125000009'");
     let migrated = world.cli(&["--json", "catalog", "migrate"]).json();
-    assert_eq!(migrated["applied"], serde_json::json!(["20261125000008"]));
+    assert_eq!(migrated["applied"], serde_json::json!(["20261125000009"]));
     // And what a version to come would do.
     world.rows("ALTER TABLE wal_files ADD COLUMN note text");
     world.rows("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')");

@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, BigInt, Double, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use walferry_proof::RepositoryName;
 
+use super::clock;
 use super::take::{CRASH_BACKOFF, CRASHES_BEFORE_ALONE, ClaimRequest};
 use crate::error::CatalogError;
 use crate::ids::ClusterId;
@@ -40,6 +41,7 @@ pub async fn next_wakeup(
     // greatest(), least() and min() pass over nulls. Of the copies that a repository lacks
     // the first hundred to be due say enough: more than that are never leased at once.
     let backoff = CRASH_BACKOFF.as_secs();
+    let due = clock::due(request.longest_delay);
     // As `take` sees it: the crash that this lease may yet be is counted.
     let lease_over = format!(
         "f.lease_until + CASE WHEN f.crashes + 1 >= {CRASHES_BEFORE_ALONE} \
@@ -48,7 +50,7 @@ pub async fn next_wakeup(
     let row = diesel::sql_query(format!(
         "WITH scope AS (SELECT p.id FROM prefixes p WHERE $1 IS NULL OR p.cluster_id = $1), \
          fresh AS ( \
-            SELECT min(greatest(f.due_at, {lease_over}, w.copy_due)) AS due \
+            SELECT min(greatest({due}, {lease_over}, w.copy_due)) AS due \
               FROM wal_files f CROSS JOIN LATERAL ( \
                     SELECT count(*) AS due, \
                            min(c.due_at) FILTER (WHERE c.repository = ANY ($2)) AS copy_due \
@@ -57,7 +59,7 @@ pub async fn next_wakeup(
                AND (w.due = 0 OR w.copy_due IS NOT NULL)), \
          missing AS ( \
             SELECT min(m.due) AS due FROM unnest($2::text[]) AS up (name) CROSS JOIN LATERAL ( \
-                SELECT greatest(c.due_at, f.due_at, {lease_over}) AS due \
+                SELECT greatest(c.due_at, {due}, {lease_over}) AS due \
                   FROM copies c JOIN wal_files f ON f.id = c.file_id \
                  WHERE c.repository = up.name AND c.state = 'due' AND c.parked \
                    AND f.parked AND f.due_at IS NOT NULL AND f.prefix_id IN (SELECT id FROM scope) \

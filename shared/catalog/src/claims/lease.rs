@@ -61,7 +61,7 @@ pub async fn renew(
         return Ok(Vec::new());
     }
     let held = diesel::sql_query(
-        "UPDATE wal_files f SET lease_until = clock_timestamp() + make_interval(secs => $3) \
+        "UPDATE wal_files f SET lease_until = clock_timestamp() + make_interval(secs => $3), lease_length = $3 \
            FROM unnest($1::bigint[], $2::integer[]) AS t (id, attempt) \
           WHERE f.id = t.id AND f.attempt = t.attempt AND f.claimed_by IS NOT NULL \
             AND f.lease_until > clock_timestamp() \

@@ -4,6 +4,7 @@
 //! named by its token: the file and an attempt that every claim raises.
 
 mod backlog;
+mod clock;
 mod lease;
 mod row;
 mod take;

@@ -6,6 +6,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
 use walferry_proof::RepositoryName;
 
+use super::clock;
 use super::row::{CLAIM_COLUMNS, Claim, ClaimRow, load};
 use crate::clusters::PREFIX_COLUMNS;
 use crate::completion::Enough;
@@ -35,6 +36,8 @@ pub struct ClaimRequest<'a> {
     pub repositories_up: &'a [RepositoryName],
     /// `Copies(n)`: also files with n verified copies whose local twin may be deleted early.
     pub enough: Enough,
+    /// No file or copy waits for longer than this after a failure.
+    pub longest_delay: Duration,
 }
 
 /// Takes up to `limit` files that this worker can do something for: history files before
@@ -55,6 +58,7 @@ pub async fn claim(
     // In one transaction with reading what the claims need: a lost connection in between
     // rolls the leases back instead of leaving files leased to nobody.
     conn.transaction(async |conn| {
+        clock::cut(conn, request).await?;
         let prefixes = unfinished_prefixes(conn, request.cluster).await?;
         let mut claimed = Vec::new();
         for alone in [false, true] {
@@ -129,7 +133,7 @@ async fn run(
         Source::Fresh { prefix } | Source::Early { prefix } => (Some(prefix), None),
         Source::Missing { repository } => (None, Some(repository.as_str())),
     };
-    let claimed = diesel::sql_query(statement(source))
+    let claimed = diesel::sql_query(statement(source, request.longest_delay))
         .bind::<Nullable<BigInt>, _>(prefix)
         .bind::<Bool, _>(alone)
         .bind::<BigInt, _>(wanted as i64)
@@ -171,7 +175,8 @@ async fn unfinished_prefixes(
     Ok(prefixes.into_iter().map(|row| row.id).collect())
 }
 
-fn statement(source: Source<'_>) -> String {
+fn statement(source: Source<'_>, longest_delay: Duration) -> String {
+    let due = clock::due(longest_delay);
     let backoff = CRASH_BACKOFF.as_secs();
     // One prefix at a time where the index gives the order: the scan stops at the limit
     // however long the backlog is.
@@ -197,7 +202,7 @@ fn statement(source: Source<'_>) -> String {
     format!(
         "WITH picked AS ( \
             SELECT f.id, f.lease_until IS NOT NULL AS taken_over FROM {from} \
-               AND f.due_at <= statement_timestamp() AND f.status IN ('PENDING', 'VERIFIED') \
+               AND {due} <= statement_timestamp() AND f.status IN ('PENDING', 'VERIFIED') \
                AND (f.lease_until IS NULL OR f.lease_until <= statement_timestamp()) \
                AND (f.crashes + (f.lease_until IS NOT NULL)::int >= {CRASHES_BEFORE_ALONE}) = $2 \
                AND (NOT $2 OR f.lease_until IS NULL \
@@ -211,7 +216,7 @@ fn statement(source: Source<'_>) -> String {
              FOR UPDATE OF f SKIP LOCKED) \
          UPDATE wal_files f \
             SET attempt = f.attempt + 1, claimed_by = $4, \
-                lease_until = clock_timestamp() + make_interval(secs => $5), \
+                lease_until = clock_timestamp() + make_interval(secs => $5), lease_length = $5, \
                 crashes = f.crashes + (f.lease_until IS NOT NULL)::int \
            FROM picked, prefixes p \
           WHERE f.id = picked.id AND p.id = f.prefix_id \

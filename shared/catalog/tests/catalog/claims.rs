@@ -7,7 +7,7 @@ use walferry_catalog::{
     completion,
 };
 
-use crate::world::{LEASE, World, proof, repository, segment};
+use crate::world::{LEASE, LONGEST_DELAY, World, proof, repository, segment};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn workers_that_claim_at_once_never_get_the_same_file() {
@@ -33,6 +33,7 @@ async fn workers_that_claim_at_once_never_get_the_same_file() {
                         directories: &[directory],
                         repositories_up: &up,
                         enough: Enough::AllRequired,
+                        longest_delay: LONGEST_DELAY,
                     };
                     let claims = claims::claim(&mut conn, &request).await.unwrap();
                     if claims.is_empty() {
@@ -150,6 +151,7 @@ fn world_request(world: &World) -> ClaimRequest<'static> {
         directories: &[],
         repositories_up: Box::leak(world.up.clone().into_boxed_slice()),
         enough: Enough::AllRequired,
+        longest_delay: LONGEST_DELAY,
     }
 }
 

@@ -12,6 +12,7 @@ mod world;
 mod adoption;
 mod backups_view;
 mod claims;
+mod clock;
 mod clusters;
 mod completion;
 mod connection;

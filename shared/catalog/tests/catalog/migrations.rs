@@ -154,10 +154,10 @@ async fn a_change_that_waits_for_a_table_lets_others_at_it_meanwhile() {
     }
     let catalog = postgres::catalog(&postgres::database().await);
     catalog.migrate().await.unwrap();
-    // The newest migration drops this table again.
+    // The newest migration alters this table.
     catalog.revert_last().await.unwrap();
     let mut long = catalog.get_unchecked().await.unwrap();
-    long.batch_execute("BEGIN; SELECT 1 FROM owner_marks")
+    long.batch_execute("BEGIN; SELECT 1 FROM wal_files")
         .await
         .unwrap();
     let migrating = tokio::spawn({
@@ -167,7 +167,7 @@ async fn a_change_that_waits_for_a_table_lets_others_at_it_meanwhile() {
     let mut other = catalog.get_unchecked().await.unwrap();
     loop {
         let waiting = diesel::sql_query(
-            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE relation = 'owner_marks'::regclass \
+            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE relation = 'wal_files'::regclass \
               AND mode = 'AccessExclusiveLock' AND NOT granted) AS yes",
         );
         if waiting
@@ -182,7 +182,7 @@ async fn a_change_that_waits_for_a_table_lets_others_at_it_meanwhile() {
     }
     // Behind the change in the queue, which gives up its place.
     other
-        .batch_execute("SELECT 1 FROM owner_marks")
+        .batch_execute("SELECT 1 FROM wal_files")
         .await
         .unwrap();
     assert!(

@@ -18,6 +18,7 @@ use walferry_wal::WalFile;
 use crate::postgres;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) catalog: Catalog,
@@ -113,6 +114,7 @@ impl World {
             directories: &directories,
             repositories_up: &up,
             enough: Enough::AllRequired,
+            longest_delay: LONGEST_DELAY,
         };
         claims::claim(&mut self.conn, &request).await.unwrap()
     }
@@ -132,6 +134,7 @@ impl World {
             directories,
             repositories_up: up,
             enough,
+            longest_delay: LONGEST_DELAY,
         };
         claims::claim(&mut self.conn, &request).await.unwrap()
     }

@@ -118,7 +118,9 @@ async fn readyz(State((checks, _)): Served) -> Response {
     answer(&checks.readiness().await)
 }
 
-async fn exposition(State((_, metrics)): Served) -> Response {
+async fn exposition(State((checks, metrics)): Served) -> Response {
+    // Asked now: what is away is told by the very scrape that finds it so.
+    metrics.readiness(&checks.readiness().await);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], metrics.encode()).into_response()
 }

@@ -25,11 +25,17 @@ fn every_metric_has_a_unit_and_labels_of_bounded_sets() {
         delayed: 2,
         leased: 3,
         dead: 4,
+        unknown: 5,
         oldest_ready: SECOND,
     };
     metrics.queue("backups", depth);
     metrics.enqueued("retention", EnqueueOutcome::Added);
     metrics.retention_deleted("r2", 5);
+    metrics.readiness(&Report {
+        status: "failing",
+        failing: [("catalog".into(), "away".into())].into(),
+        passed: vec!["redis:backups".into()],
+    });
     // One bucket of a histogram tells as much as all thirteen.
     let mut text: Vec<String> = metrics
         .encode()
@@ -83,11 +89,11 @@ fn what_nobody_can_read_any_more_has_no_value() {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         samples.filter(|line| line.contains('{')).count()
     };
-    assert_eq!(told(&metrics), 14);
+    assert_eq!(told(&metrics), 15);
     metrics.spool_unknown("main", "main");
-    assert_eq!(told(&metrics), 11, "only that nobody can scan it is known");
+    assert_eq!(told(&metrics), 12, "only that nobody can scan it is known");
     metrics.catalog_unknown();
-    assert_eq!(told(&metrics), 5, "the queue's are known");
+    assert_eq!(told(&metrics), 6, "the queue's are known");
     metrics.queues_unknown();
     assert_eq!(told(&metrics), 0);
 }

@@ -17,8 +17,9 @@ end
 -- a connection that was given up) finds its token used and takes nothing.
 local claim_key = key('claim:' .. worker)
 local last = redis.call('HMGET', claim_key, 'token', 'id', 'epoch')
-if last[1] and token <= tonumber(last[1]) then
-  if token == tonumber(last[1]) and last[2] ~= '' and holds_lease(last[2], worker, last[3], now) then
+local used = tonumber(last[1] or '')
+if used and token <= used then
+  if token == used and last[2] ~= '' and holds_lease(last[2], worker, last[3], now) then
     redis.call('ZADD', key('leased'), now + lease, last[2])
     return give(last[2], last[3])
   end

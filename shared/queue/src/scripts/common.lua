@@ -2,9 +2,36 @@
 -- every key of a queue begins with it, so that all of them live in one slot.
 local queue = KEYS[1]
 
-local function key(name) return queue .. ':' .. name end
-local function task_key(id) return queue .. ':task:' .. id end
-local function unique_key(name) return queue .. ':uniq:' .. name end
+-- A key that holds something of another kind (a slip of redis-cli, another program)
+-- would make every script fail for ever: it is put aside, and `stats` tells of it.
+local kinds = {
+  ready = 'zset', delayed = 'zset', leased = 'zset', dead = 'zset', done = 'zset',
+  workers = 'zset', counts = 'hash', task = 'hash', worker = 'hash', claim = 'hash',
+  uniq = 'string', seq = 'string', clock = 'string', paused = 'string', aside = 'set',
+}
+local looked_at = {}
+local function key(name)
+  local full = queue .. ':' .. name
+  if not looked_at[full] then
+    looked_at[full] = true
+    local sort = string.match(name, '^[^:]+')
+    local kind = redis.call('TYPE', full).ok
+    local wrong = kind ~= 'none' and kind ~= kinds[sort]
+    -- Of these two every script would say that they are no numbers.
+    if not wrong and (sort == 'seq' or sort == 'clock') and kind == 'string' then
+      wrong = not string.match(redis.call('GET', full), '^%d+$')
+    end
+    if wrong then
+      -- Noted first: with Redis's memory full that fails, and nothing is moved.
+      if sort ~= 'aside' then redis.call('SADD', key('aside'), name) end
+      redis.call('RENAME', full, queue .. ':aside:' .. name)
+      if sort == 'aside' then redis.call('SADD', full, name) end
+    end
+  end
+  return full
+end
+local function task_key(id) return key('task:' .. id) end
+local function unique_key(name) return key('uniq:' .. name) end
 
 -- Redis's clock is the only one: workers may be minutes apart.
 local function now_ms()
@@ -13,7 +40,8 @@ local function now_ms()
 end
 
 local function next_sequence() return redis.call('INCR', key('seq')) end
-local function count(what) redis.call('HINCRBY', key('counts'), what, 1) end
+-- Counts are for the eye: one that is no number must not keep a job from ending.
+local function count(what) redis.pcall('HINCRBY', key('counts'), what, 1) end
 local function wake() redis.call('PUBLISH', key('wake'), '') end
 
 -- Strict priority, first in first out within one: a priority's jobs have a band

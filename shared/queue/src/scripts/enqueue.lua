@@ -14,6 +14,12 @@ if job.key ~= '' then
   if holder then
     local task = redis.call('HMGET', task_key(holder), 'state', 'attempts', 'priority', 'again')
     local state, again = task[1], ARGV[8] == 'again'
+    -- A job that says it waits or runs and is in no set will never end: its set was lost.
+    if (state == 'ready' or state == 'delayed' or state == 'leased')
+      and not redis.call('ZSCORE', key(state), holder) then
+      redis.call('DEL', task_key(holder))
+      state = nil
+    end
     if state == 'ready' then return {'duplicate', holder} end
     if state == 'delayed' then
       -- What is wanted sooner must not wait for what was wanted later. A back-off is kept:
@@ -35,7 +41,11 @@ if job.key ~= '' then
     end
     -- Ended: the key is held on for a while (it has a TTL), or its job was
     -- deleted by hand, and then a key without a job must not block for ever.
-    if redis.call('PTTL', unique_key(job.key)) > 0 then return {'duplicate', holder} end
+    local left = redis.call('PTTL', unique_key(job.key))
+    -- Redis keeps the moment: longer than it was to be, the clock has been set back since.
+    local most = tonumber(redis.call('HGET', task_key(holder), 'keep_key_ms') or left) or left
+    if left > most then redis.call('PEXPIRE', unique_key(job.key), most) end
+    if left > 0 then return {'duplicate', holder} end
   end
 end
 

@@ -41,7 +41,8 @@ end
 redis.call('HINCRBY', task_key(id), 'attempts', -1)
 count('given_back')
 if unknown_limit >= 0 then
-  local since = tonumber(task[6] or now)
+  -- Not later than now: the clock may have been set back.
+  local since = math.min(now, tonumber(task[6] or now))
   if now - since >= unknown_limit then
     end_job(id, 'dead', error, now, done_cap, dead_cap)
     return 'dead'

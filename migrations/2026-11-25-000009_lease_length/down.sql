@@ -1,0 +1,1 @@
+ALTER TABLE wal_files DROP COLUMN lease_length;
