@@ -89,7 +89,7 @@ fn what_nobody_can_read_any_more_has_no_value() {
     };
     assert_eq!(told(&metrics), 13);
     metrics.catalog_unknown();
-    assert_eq!(told(&metrics), 5, "the queue's are known");
+    assert_eq!(told(&metrics), 6, "the queue's are known");
     metrics.queues_unknown();
     assert_eq!(told(&metrics), 0);
 }
