@@ -137,6 +137,7 @@ fn restored() -> Fault {
         "retention refuses; `walferry import` adopts what it forgot",
     )
     .begin(|stage| {
+        stage.world.cli(&["retention", "apply"]).ok();
         let catalog = stage.world.catalog_mut();
         catalog.crash();
         catalog.back_up();

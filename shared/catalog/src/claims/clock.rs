@@ -24,19 +24,19 @@ pub(super) async fn cut(
 ) -> Result<(), CatalogError> {
     diesel::sql_query(format!(
         "UPDATE wal_files f \
-            SET lease_until = clock_timestamp() + make_interval(secs => f.lease_length) \
+            SET lease_until = statement_timestamp() + make_interval(secs => f.lease_length) \
            FROM (SELECT id FROM wal_files WHERE claimed_by IS NOT NULL \
-                    AND lease_until > clock_timestamp() + make_interval(secs => lease_length) \
+                    AND lease_until > statement_timestamp() + make_interval(secs => lease_length) \
                   LIMIT {AT_ONCE} FOR UPDATE SKIP LOCKED) ahead \
           WHERE f.id = ahead.id"
     ))
     .execute(conn)
     .await?;
     diesel::sql_query(format!(
-        "UPDATE copies c SET due_at = clock_timestamp() + make_interval(secs => $1) \
+        "UPDATE copies c SET due_at = statement_timestamp() + make_interval(secs => $1) \
            FROM (SELECT file_id, repository FROM copies \
                   WHERE repository = ANY ($2) AND state = 'due' \
-                    AND due_at > clock_timestamp() + make_interval(secs => $1) \
+                    AND due_at > statement_timestamp() + make_interval(secs => $1) \
                   LIMIT {AT_ONCE} FOR UPDATE SKIP LOCKED) ahead \
           WHERE c.file_id = ahead.file_id AND c.repository = ahead.repository"
     ))
