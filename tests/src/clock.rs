@@ -28,6 +28,7 @@ impl Clock {
     }
 
     /// From now on it is so many seconds ahead of the machine's, or behind.
+    #[expect(clippy::disallowed_methods, reason = "a file of the test's own making")]
     pub(crate) fn step(&self, seconds: i64) {
         // In one piece: the server looks at every reading of its clock.
         let new = self.file.with_extension("new");

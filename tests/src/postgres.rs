@@ -201,6 +201,7 @@ impl Postgres {
 
     /// The stopped server's data is the backup's again.
     #[track_caller]
+    #[expect(clippy::disallowed_methods, reason = "a file of the test's own making")]
     pub fn restore(&self) {
         assert!(self.server.is_none(), "{} runs", self.name);
         std::fs::rename(&self.data, self.folder.join("lost")).expect("put the data aside");

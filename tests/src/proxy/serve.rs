@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -41,10 +41,7 @@ pub(super) async fn listen(address: SocketAddr, state: Arc<State>) {
         if open.wait_for(|open| *open).await.is_err() {
             return;
         }
-        // Tokio sets SO_REUSEADDR: the port can be taken again at once.
-        let listener = TcpListener::bind(address)
-            .await
-            .expect("the port is reserved");
+        let listener = bind(address).await;
         let closed = CancellationToken::new();
         let _cut = closed.clone().drop_guard();
         loop {
@@ -61,6 +58,18 @@ pub(super) async fn listen(address: SocketAddr, state: Arc<State>) {
             }
         }
     }
+}
+
+/// Tokio sets SO_REUSEADDR, so the port can be taken again at once, as a rule: who looks for a
+/// free port may have it in hand for a moment.
+async fn bind(address: SocketAddr) -> TcpListener {
+    for _ in 0..200 {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    panic!("{address} is reserved for this proxy, and somebody else listens there");
 }
 
 async fn connection(stream: tokio::net::TcpStream, state: Arc<State>) {

@@ -60,7 +60,6 @@ pub(crate) fn faults() -> Vec<Fault> {
             .end(|stage| stage.world.catalog_mut().disperse()),
             "no free connection slot",
         ),
-        restored(),
         clock("catalog.clock_an_hour_ahead", 3600),
         clock("catalog.clock_an_hour_back", -3600),
     ]
@@ -129,41 +128,6 @@ fn read_only() -> Fault {
     .told_by_check("catalog-read-only", "critical", "read-only")
     .told_by_status("read-only")
     .end(move |stage| set(stage, "off"))
-}
-
-fn restored() -> Fault {
-    Fault::new(
-        "catalog.restored_from_yesterdays_backup",
-        "retention refuses; `walferry import` adopts what it forgot",
-    )
-    .begin(|stage| {
-        stage.world.cli(&["retention", "apply"]).ok();
-        let catalog = stage.world.catalog_mut();
-        catalog.crash();
-        catalog.back_up();
-        catalog.start_again();
-        stage.hand_over(2);
-        goes_on(stage);
-        stage.world.cli(&["retention", "apply"]).ok();
-        let catalog = stage.world.catalog_mut();
-        catalog.crash();
-        catalog.restore();
-        catalog.start_again();
-    })
-    .told("retention refuses: restored from the past", |stage| {
-        let shown = stage.world.cli(&["retention", "apply"]);
-        let refused = shown.code == 1 && shown.stdout.contains("restored from the past");
-        wait::is(refused, format!("{shown:?}"))
-    })
-    .told("check says so, too", |stage| {
-        let findings = stage.findings();
-        let told = findings
-            .iter()
-            .any(|one| one["level"] != "ok" && one.to_string().contains("restored from the past"));
-        wait::is(told, format!("{findings:?}"))
-    })
-    .end(|stage| drop(stage.world.cli(&["import"]).ok()))
-    .after(|stage| drop(stage.world.cli(&["retention", "apply"]).ok()))
 }
 
 /// A worker dies with a claim, and the catalog's clock jumps.
