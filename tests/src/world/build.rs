@@ -164,6 +164,7 @@ impl WorldBuilder {
             settings,
             leftover_claims: false,
             user: self.user,
+            clock: None,
             scratch,
             runtime,
         };

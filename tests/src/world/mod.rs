@@ -14,6 +14,7 @@ pub use build::WorldBuilder;
 pub use handover::{Intake, place_file};
 pub use program::Program;
 
+use crate::clock::Clock;
 use crate::clouds::Cloud;
 use crate::originals::Originals;
 use crate::postgres::Postgres;
@@ -37,6 +38,7 @@ pub struct World {
     settings: BTreeMap<String, String>,
     leftover_claims: bool,
     user: User,
+    clock: Option<Clock>,
     scratch: Scratch,
     runtime: Runtime,
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::World;
+use crate::clock::Clock;
 use crate::process::{self, Process};
 use crate::wait::PATIENCE;
 
@@ -30,6 +31,22 @@ impl World {
     #[track_caller]
     pub fn worker_with(&self, settings: &[(&str, &str)]) -> Program {
         self.start("worker", settings).await_alive()
+    }
+
+    /// Workers and schedulers started from now on have a clock that
+    /// [`World::step_clock`] can set.
+    #[track_caller]
+    pub fn with_own_clock(&mut self) {
+        self.clock = Some(Clock::new(self.folder()));
+    }
+
+    /// From now on the clock of those is so many seconds ahead of the machine's, or behind.
+    #[track_caller]
+    pub fn step_clock(&self, seconds: i64) {
+        self.clock
+            .as_ref()
+            .expect("a clock of its own")
+            .step(seconds);
     }
 
     /// Starts a scheduler and waits until it is alive.
@@ -67,9 +84,15 @@ impl World {
         for (name, value) in settings {
             variables.insert(super::variable(name), (*value).into());
         }
-        let mut command = self
-            .user
-            .command(self.program_path(&format!("walferry-{role}")));
+        let program = self.program_path(&format!("walferry-{role}"));
+        let mut command = match &self.clock {
+            None => self.user.command(program),
+            Some(clock) => {
+                let mut command = self.user.command("/usr/bin/env");
+                command.args(clock.variables()).arg(program);
+                command
+            }
+        };
         process::environment(&mut command, &variables);
         command.current_dir(self.folder());
         let program = Program {

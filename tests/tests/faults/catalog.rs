@@ -51,6 +51,7 @@ pub(crate) fn faults() -> Vec<Fault> {
         ),
         away(newer(), NEWER),
         read_only(),
+        restored(),
         away(
             Fault::new(
                 "catalog.out_of_connections",
@@ -128,6 +129,57 @@ fn read_only() -> Fault {
     .told_by_check("catalog-read-only", "critical", "read-only")
     .told_by_status("read-only")
     .end(move |stage| set(stage, "off"))
+}
+
+/// Since the backup a segment was deleted, which the restored catalog calls archived, and two were
+/// archived of which it knows nothing.
+fn restored() -> Fault {
+    Fault::new(
+        "catalog.restored_from_yesterdays_backup",
+        "retention refuses; `walferry import` adopts what it forgot",
+    )
+    .begin(|stage| {
+        stop_worker(stage);
+        let oldest = stage.again(1).0;
+        stage.world.rows(&format!(
+            "UPDATE wal_files SET mtime = clock_timestamp() - interval '31 days', \
+             verified_at = clock_timestamp() - interval '31 days', \
+             registered_at = clock_timestamp() - interval '31 days' WHERE name = '{oldest}'"
+        ));
+        let catalog = stage.world.catalog_mut();
+        catalog.stop();
+        catalog.back_up();
+        catalog.start_again();
+        stage.world.cli(&["retention", "apply", "--yes"]).ok();
+        stage.world.originals_mut().forget(&oldest);
+        stage.worker(&[]);
+        stage.hand_over(2);
+        goes_on(stage);
+        stop_worker(stage);
+        let catalog = stage.world.catalog_mut();
+        catalog.stop();
+        catalog.restore();
+        catalog.start_again();
+        stage.worker(&[]);
+    })
+    .told("retention refuses: restored from the past", |stage| {
+        let shown = stage.world.cli(&["retention", "apply"]);
+        let refused = shown.code == 1 && shown.stdout.contains("restored from the past");
+        wait::is(refused, format!("{shown:?}"))
+    })
+    .told_by_check(
+        "retention-not-compared",
+        "warning",
+        "restored from the past",
+    )
+    .end(|stage| drop(stage.world.cli(&["import"]).ok()))
+    .after(|stage| drop(stage.world.cli(&["retention", "apply"]).ok()))
+}
+
+fn stop_worker(stage: &Stage) {
+    let worker = stage.running_worker().clone().await_alive();
+    worker.terminate();
+    worker.wait();
 }
 
 /// A worker dies with a claim, and the catalog's clock jumps.

@@ -1,8 +1,5 @@
 //! What can happen to a worker or a scheduler.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
 use walferry_tests::process::shell_code;
 use walferry_tests::proxy::Gate;
 use walferry_tests::wal::Fill;
@@ -24,8 +21,8 @@ pub(crate) fn faults() -> Vec<Fault> {
         same_name(),
         two_schedulers(),
         rolling_restart(),
-        clock("processes.clock-ahead", "+1h"),
-        clock("processes.clock-behind", "-1h"),
+        clock("processes.clock-ahead", 3_600),
+        clock("processes.clock-behind", -3_600),
     ]
 }
 
@@ -262,69 +259,24 @@ fn rolling_restart() -> Fault {
 }
 
 /// A worker's clock is stepped by an hour and back. Clouds refuse a signature of another hour.
-fn clock(name: &'static str, offset: &'static str) -> Fault {
+fn clock(name: &'static str, seconds: i64) -> Fault {
     Fault::new(
         name,
         "claims and leases follow the servers' clocks; nothing is lost",
     )
     .workers(0)
     .before(|stage| {
-        let file = stage.world.folder().join("clock");
-        set_clock(&file, "+0");
-        preload_clock(stage, &file);
+        stage.world.with_own_clock();
         stage.worker(&[]);
         stage.hand_over(1);
         stage.world.await_archived();
     })
-    .begin(move |stage| set_clock(&stage.world.folder().join("clock"), offset))
+    .begin(move |stage| stage.world.step_clock(seconds))
     .meanwhile(|stage| {
         let worker = stage.running_worker();
         assert!(worker.running());
     })
-    .end(|stage| set_clock(&stage.world.folder().join("clock"), "+0"))
-}
-
-/// Workers started from now on have the clock that `file` tells.
-fn preload_clock(stage: &Stage, file: &Path) {
-    let library = fake_clock();
-    // A script under the worker's name, so that the worker's own user loads the library.
-    let program = stage.world.program_path("walferry-worker");
-    let real = stage.world.program_path("walferry-worker.real");
-    std::fs::copy(&program, &real).expect("copy the worker");
-    let script = format!(
-        "#!/bin/sh\nLD_PRELOAD={} FAKETIME_TIMESTAMP_FILE={} FAKETIME_NO_CACHE=1 \
-         FAKETIME_DONT_FAKE_MONOTONIC=1 exec {}\n",
-        library.display(),
-        file.display(),
-        real.display()
-    );
-    let beside = stage.world.program_path("walferry-worker.script");
-    std::fs::write(&beside, script).expect("write the script");
-    let runs = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&beside, runs).expect("chmod");
-    rename(&beside, &program);
-}
-
-/// Debian's libfaketime, whatever the machine's architecture.
-fn fake_clock() -> PathBuf {
-    std::fs::read_dir("/usr/lib")
-        .expect("list /usr/lib")
-        .flatten()
-        .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
-        .find(|library| library.exists())
-        .expect("libfaketime is installed. HINT: tests/install")
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a script of the test's takes the place of a program of the test's"
-)]
-fn rename(from: &Path, to: &Path) {
-    std::fs::rename(from, to).expect("rename");
-}
-
-fn set_clock(file: &Path, offset: &str) {
-    std::fs::write(file, offset).expect("set the clock");
+    .end(|stage| stage.world.step_clock(0))
 }
 
 /// The first worker's upload to r2 stands still.
