@@ -1,4 +1,4 @@
-//! A folder per world under `/tmp`, readable by the users of the test, and the
+//! A folder per world under `/tmp` (or `TMPDIR`), readable by the users of the test, and the
 //! removal of what a killed test left there.
 
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 const PREFIX: &str = "walferry-test-";
 
-/// A world's folder, `/tmp/walferry-test-<pid>-<n>`; removed when dropped.
+/// A world's folder, `$TMPDIR/walferry-test-<pid>-<n>`; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     path: PathBuf,
@@ -19,7 +19,7 @@ impl Scratch {
         static SWEEP: std::sync::Once = std::sync::Once::new();
         static NEXT: AtomicU32 = AtomicU32::new(0);
         SWEEP.call_once(sweep);
-        let path = Path::new("/tmp").join(format!(
+        let path = std::env::temp_dir().join(format!(
             "{PREFIX}{}-{}",
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
@@ -71,7 +71,7 @@ fn remove(path: &Path) {
 /// Ends processes and removes folders of tests that were killed before they
 /// could: their names carry the pid of a test that is no more.
 fn sweep() {
-    let Ok(entries) = std::fs::read_dir("/tmp") else {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
         return;
     };
     for entry in entries.flatten() {
