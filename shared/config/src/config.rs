@@ -59,14 +59,27 @@ impl Config {
             Some(path) => file::read(path)?,
             None => File::default(),
         };
+        Ok(Self::new(sources, file, path.is_some()))
+    }
+
+    /// As [`Config::load`], of a file whose text is `text`; nothing is read.
+    ///
+    /// # Errors
+    /// When it is not TOML.
+    pub fn of_text(sources: Sources, path: &Path, text: &str) -> Result<Self, Problems> {
+        let file = file::parse(path, text)?;
+        Ok(Self::new(sources, file, true))
+    }
+
+    fn new(sources: Sources, file: File, has_file: bool) -> Self {
         let mut config = Self {
             sources,
             file,
-            has_file: path.is_some(),
+            has_file,
             unknown: Vec::new(),
         };
         config.unknown = config.find_unknown();
-        Ok(config)
+        config
     }
 
     /// As [`Config::load`], for a program that has to go on without a default

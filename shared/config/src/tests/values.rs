@@ -137,6 +137,10 @@ fn a_url_is_shown_without_user_password_and_query() {
         ("rediss://h", "rediss://h"),
         ("host=h password=p", "***"),
         ("key:secret@h", "***"),
+        ("postgres://u:1/secret@h/db", "***"),
+        ("postgres://u:/secret@h/db", "***"),
+        ("redis://:1?secret@h", "***"),
+        ("redis://u:p@1#secret@h", "***"),
         ("", "***"),
     ] {
         assert_eq!(redacted_url(text), shown, "{text}");
