@@ -363,6 +363,8 @@ fn stranger(name: &str, origin: &str, message: &str, meant: Option<&str>) -> Pro
 
 fn shown(kind: Kind, found: &Found) -> String {
     match (&found.raw, kind) {
+        // A secret that somebody put where the path of its file belongs is no path.
+        (Raw::Text(path), _) if found.is_path && !path.starts_with('/') => "***".to_owned(),
         (Raw::Text(path), _) if found.is_path => format!("*** (in {path})"),
         (Raw::Text(text), Kind::Plain) => value::without_user(text),
         (Raw::List(texts), Kind::Plain) => {

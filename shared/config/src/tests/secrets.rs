@@ -164,6 +164,23 @@ fn a_key_in_an_endpoints_url_is_refused_and_not_repeated() {
     }
 }
 
+#[test]
+fn a_secret_where_the_path_of_its_file_belongs_is_refused_and_not_shown() {
+    for (name, value) in [
+        ("DATABASE_URL", "postgres://walferry:planted@h/db"),
+        ("BACKBLAZE_B2_APPLICATION_KEY", "planted"),
+    ] {
+        let given = Given::old_system().without(name);
+        let config = given.variable(&format!("{name}_FILE"), value).load();
+        let config = config.unwrap();
+        let problems = config.check().unwrap_err().to_string();
+        assert!(problems.contains("not a path from the root"), "{problems}");
+        assert!(problems.contains(&format!("{name}_FILE")), "{problems}");
+        let shown = format!("{problems} {:?}", config.effective());
+        assert!(!shown.contains("planted"), "{shown}");
+    }
+}
+
 /// By the rules of URLs what stands before the `/` is host and port then, and what follows it
 /// is a path, which messages show.
 #[test]
