@@ -25,6 +25,11 @@ pub(crate) fn job(bytes: &[u8]) {
     if !fraction(&envelope.args) {
         assert_eq!(again, envelope);
     }
+    if let Ok(backfill) = Backfill::from_args(envelope.version, envelope.args.clone())
+        && let Some(path) = backfill.whole_path()
+    {
+        assert!(path.is_absolute() && path.iter().all(|part| part != ".."));
+    }
     payload::<ContinuousWalArchiving>(&envelope);
     payload::<Backfill>(&envelope);
     payload::<Retention>(&envelope);

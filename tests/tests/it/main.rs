@@ -49,5 +49,6 @@ mod strangers;
 mod streaming;
 mod timelines;
 mod tls;
+mod traversal;
 mod upgrades;
 mod workers;
