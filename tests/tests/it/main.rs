@@ -44,6 +44,7 @@ mod retention_settings;
 mod retired;
 mod rpo;
 mod scheduler;
+mod secrets;
 mod sizes;
 mod strangers;
 mod streaming;
