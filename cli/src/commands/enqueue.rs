@@ -105,6 +105,12 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
                 from: from.map(|file| file.to_string()),
                 to: to.map(|file| file.to_string()),
             };
+            if payload.whole_path().is_none() {
+                bail!(
+                    "`{}` is not a path from the root without `..`. HINT: write the directory as the worker sees it, as /var/lib/postgresql/old_wal",
+                    payload.directory.escape_debug()
+                );
+            }
             (new_job(&payload)?, Some(cluster))
         }
     };

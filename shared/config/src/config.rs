@@ -59,14 +59,27 @@ impl Config {
             Some(path) => file::read(path)?,
             None => File::default(),
         };
+        Ok(Self::new(sources, file, path.is_some()))
+    }
+
+    /// As [`Config::load`], of a file whose text is `text`; nothing is read.
+    ///
+    /// # Errors
+    /// When it is not TOML.
+    pub fn of_text(sources: Sources, path: &Path, text: &str) -> Result<Self, Problems> {
+        let file = file::parse(path, text)?;
+        Ok(Self::new(sources, file, true))
+    }
+
+    fn new(sources: Sources, file: File, has_file: bool) -> Self {
         let mut config = Self {
             sources,
             file,
-            has_file: path.is_some(),
+            has_file,
             unknown: Vec::new(),
         };
         config.unknown = config.find_unknown();
-        Ok(config)
+        config
     }
 
     /// As [`Config::load`], for a program that has to go on without a default
@@ -350,6 +363,8 @@ fn stranger(name: &str, origin: &str, message: &str, meant: Option<&str>) -> Pro
 
 fn shown(kind: Kind, found: &Found) -> String {
     match (&found.raw, kind) {
+        // A secret that somebody put where the path of its file belongs is no path.
+        (Raw::Text(path), _) if found.is_path && !path.starts_with('/') => "***".to_owned(),
         (Raw::Text(path), _) if found.is_path => format!("*** (in {path})"),
         (Raw::Text(text), Kind::Plain) => value::without_user(text),
         (Raw::List(texts), Kind::Plain) => {

@@ -41,7 +41,7 @@ pub(crate) fn read(path: &Path) -> Result<File, Problems> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, Problems> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<File, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let syntax = errors.iter().map(|error| Problem {
         subject: match error.span() {

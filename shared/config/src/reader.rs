@@ -233,6 +233,13 @@ impl<'a> Reader<'a> {
 }
 
 fn read_secret(path: &Path) -> Result<String, Refusal> {
+    if !path.is_absolute() {
+        return Err(Refusal::new(
+            "not a path from the root, and not shown because it may be the secret itself",
+            "write the path of the file as /run/secrets/…; a secret itself belongs into the \
+             setting without `_FILE` or `_file`",
+        ));
+    }
     let path: PathBuf = path.to_owned();
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Refusal::new(

@@ -249,6 +249,10 @@ pub(crate) fn secret_url(
     example: &'static str,
 ) -> impl Fn(&str) -> Parsed<()> {
     move |text| match Url::parse(text) {
+        Ok(_) if in_front_of_at(text).is_some_and(|cut| !cut.contains('=')) => Err(Refusal::new(
+            "a `/`, `?` or `#` stands in front of the `@`",
+            "%-encode special characters of user and password: %2F, %3F, %23",
+        )),
         Ok(url) if schemes.contains(&url.scheme()) => Ok(()),
         Ok(_) => Err(Refusal::new(
             format!("the URL begins with none of {}", schemes.join(", ")),
@@ -261,10 +265,20 @@ pub(crate) fn secret_url(
     }
 }
 
+/// What stands between the end of a URL's host and its last `@`, if that comes later. In
+/// `postgres://user:12/secret@host` the host is `user`, by the rules, and the rest a path.
+fn in_front_of_at(text: &str) -> Option<&str> {
+    let (before, _) = text.rsplit_once('@')?;
+    let (_, rest) = before.split_once("://")?;
+    rest.find(['/', '?', '#', '\\']).map(|end| &rest[end..])
+}
+
 /// Scheme, host, port and path of a URL: its user, password and query go.
 pub(crate) fn redacted_url(text: &str) -> String {
-    // Without a host (`key:secret@host`) nothing tells what is what.
-    let Some(url) = Url::parse(text).ok().filter(Url::has_host) else {
+    let parsed = Url::parse(text).ok().filter(Url::has_host);
+    // Without a host (`key:secret@host`) nothing tells what is what, nor with one in front of
+    // an `@` that belongs to a password.
+    let Some(url) = parsed.filter(|_| in_front_of_at(text).is_none()) else {
         return "***".to_owned();
     };
     let user = if url.username().is_empty() && url.password().is_none() {

@@ -1,3 +1,5 @@
+use std::path::{Component, Path};
+
 use serde::{Deserialize, Serialize};
 
 use crate::JobKind;
@@ -15,6 +17,20 @@ pub struct Backfill {
     /// Last WAL file name, included; `None` is to the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+}
+
+impl Backfill {
+    /// The directory, if it is one that a worker goes to: a path from the root that does not
+    /// climb, without a character that only a terminal understands.
+    #[must_use]
+    pub fn whole_path(&self) -> Option<&Path> {
+        let path = Path::new(&self.directory);
+        let climbs = path
+            .components()
+            .any(|part| matches!(part, Component::ParentDir));
+        let plain = !self.directory.chars().any(char::is_control);
+        (path.is_absolute() && !climbs && plain).then_some(path)
+    }
 }
 
 impl JobKind for Backfill {

@@ -1,14 +1,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::contradiction::Contradiction;
 use crate::name::JobId;
 
 /// What can go wrong between a program and its queue.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// The settings contradict each other.
-    #[error("queue settings: {problem}")]
-    Settings { problem: &'static str },
+    #[error(transparent)]
+    Settings(#[from] Contradiction),
     /// The URL is not one for Redis.
     #[error(
         "the Redis URL cannot be used. HINT: redis://[user:password@]host[:port][/database], or rediss:// for TLS"
@@ -66,7 +67,7 @@ impl QueueError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Refused { .. } => Retry::Soon,
-            Self::Settings { .. }
+            Self::Settings(_)
             | Self::Url { .. }
             | Self::Certificates { .. }
             | Self::Answer { .. }

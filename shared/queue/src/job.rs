@@ -111,18 +111,21 @@ pub enum Outcome {
 
 /// A job's payload as it lies in Redis: versioned JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Envelope {
-    pub(crate) name: String,
-    pub(crate) version: u32,
-    pub(crate) args: serde_json::Value,
+pub struct Envelope {
+    pub name: String,
+    pub version: u32,
+    pub args: serde_json::Value,
 }
 
 impl Envelope {
-    pub(crate) fn to_json(&self) -> String {
+    /// As it is written.
+    pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a value that came from JSON goes back into it")
     }
 
-    pub(crate) fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
+    /// # Errors
+    /// When it is not the JSON of an envelope.
+    pub fn parse(payload: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(payload)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::error::QueueError;
+use crate::contradiction::Contradiction;
 
 /// How a queue behaves. Every default is written in [`Default`] and nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +63,12 @@ impl Default for QueueSettings {
 impl QueueSettings {
     /// # Errors
     /// When the settings contradict each other; the message names them.
-    pub fn validate(&self) -> Result<(), QueueError> {
+    pub fn validate(&self) -> Result<(), Contradiction> {
         let demand = |holds: bool, problem: &'static str| {
             if holds {
                 Ok(())
             } else {
-                Err(QueueError::Settings { problem })
+                Err(Contradiction(problem))
             }
         };
         demand(

@@ -3,7 +3,7 @@
 //! A second run is harmless for the same reasons as the continuous one's: the directory gets
 //! a row of its own, and from there on the pipeline is the same.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Context as _;
 use walferry_archive::{
@@ -23,13 +23,36 @@ pub(crate) async fn handle(setup: &Setup, payload: Backfill, ctx: JobContext) ->
         cancel: ctx.cancel,
         drain: ctx.drain,
     };
-    match backfill(setup, &payload, &stop).await {
+    // Whatever is tried again comes to the same end: to the dead letters at once.
+    let Some(path) = payload.whole_path() else {
+        return Outcome::Dead {
+            error: format!(
+                "`{}` is not a path from the root without `..`",
+                payload.directory.escape_debug()
+            ),
+        };
+    };
+    let range = match Range::parse(payload.from.as_deref(), payload.to.as_deref()) {
+        Ok(range) => range,
+        Err(error) => {
+            return Outcome::Dead {
+                error: error.to_string(),
+            };
+        }
+    };
+    match backfill(setup, &payload, path, range, &stop).await {
         Ok(()) => Outcome::Done,
         Err(error) => retry(&error),
     }
 }
 
-async fn backfill(setup: &Setup, payload: &Backfill, stop: &Stop) -> anyhow::Result<()> {
+async fn backfill(
+    setup: &Setup,
+    payload: &Backfill,
+    path: &Path,
+    range: Range,
+    stop: &Stop,
+) -> anyhow::Result<()> {
     let cluster = setup
         .config
         .clusters
@@ -40,7 +63,6 @@ async fn backfill(setup: &Setup, payload: &Backfill, stop: &Stop) -> anyhow::Res
                 payload.cluster
             )
         })?;
-    let path = PathBuf::from(&payload.directory);
     let mut conn = setup.archiver.catalog().get().await?;
     let row = clusters::ensure_cluster(&mut conn, &cluster.name, &cluster.prefix).await?;
     let id = clusters::ensure_directory(
@@ -57,9 +79,9 @@ async fn backfill(setup: &Setup, payload: &Backfill, stop: &Stop) -> anyhow::Res
         directories: vec![ServedDirectory {
             id,
             name: format!("backfill:{}", payload.directory),
-            path,
+            path: path.to_owned(),
         }],
-        range: Range::parse(payload.from.as_deref(), payload.to.as_deref())?,
+        range,
     };
     setup.archiver.register(&served).await?;
     // After registering: the first segment tells which system this is.

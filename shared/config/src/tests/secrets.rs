@@ -165,6 +165,54 @@ fn a_key_in_an_endpoints_url_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn a_secret_where_the_path_of_its_file_belongs_is_refused_and_not_shown() {
+    for (name, value) in [
+        ("DATABASE_URL", "postgres://walferry:planted@h/db"),
+        ("BACKBLAZE_B2_APPLICATION_KEY", "planted"),
+    ] {
+        let given = Given::old_system().without(name);
+        let config = given.variable(&format!("{name}_FILE"), value).load();
+        let config = config.unwrap();
+        let problems = config.check().unwrap_err().to_string();
+        assert!(problems.contains("not a path from the root"), "{problems}");
+        assert!(problems.contains(&format!("{name}_FILE")), "{problems}");
+        let shown = format!("{problems} {:?}", config.effective());
+        assert!(!shown.contains("planted"), "{shown}");
+    }
+}
+
+/// By the rules of URLs what stands before the `/` is host and port then, and what follows it
+/// is a path, which messages show.
+#[test]
+fn a_password_that_ends_its_urls_host_is_refused_and_not_shown() {
+    for url in [
+        "postgres://walferry:12/planted@h/db",
+        "postgres://walferry:/planted@h/db",
+        "postgres://walferry:12?planted@h/db",
+        "postgres://walferry:p@1#planted@h/db",
+    ] {
+        let given = Given::old_system().without("DATABASE_URL");
+        let config = given.variable("DATABASE_URL", url).load().unwrap();
+        let problems = config.check().unwrap_err().to_string();
+        assert!(
+            problems.contains("%-encode special characters"),
+            "{problems}"
+        );
+        let shown = format!("{problems} {:?}", config.effective());
+        assert!(
+            !shown.contains("planted") && !shown.contains(":12"),
+            "{shown}"
+        );
+    }
+    // In a query an `@` is nothing odd.
+    let given = Given::old_system().without("DATABASE_URL");
+    given
+        .variable("DATABASE_URL", "postgres://h/db?user=me@corp")
+        .get::<CatalogSettings>()
+        .unwrap();
+}
+
+#[test]
 fn a_secret_is_no_flag_but_the_path_of_its_file_is_one() {
     let given = Given::old_system().set("catalog.url=postgres://u:planted@h/db");
     let problems = given.load().unwrap_err().to_string();

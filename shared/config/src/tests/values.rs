@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::Given;
 use crate::problem::Refusal;
 use crate::value::{address, boolean, bytes, duration, mode, redacted_url, share, span_text};
-use crate::{Archive, Log, Scheduler, Share, Spool, SpoolLimit};
+use crate::{Archive, Log, Scheduler, Share, Spool, SpoolLimit, Worker};
 
 fn check<T: Debug + PartialEq>(
     parse: impl Fn(&str) -> Result<T, Refusal>,
@@ -127,6 +127,15 @@ fn truth_and_addresses_are_read_as_people_write_them() {
 }
 
 #[test]
+fn health_ports_are_on_loopback_unless_said_otherwise() {
+    let given = Given::old_system();
+    let worker = given.get::<Worker>().unwrap().health_address;
+    let scheduler = given.get::<Scheduler>().unwrap().health_address;
+    assert!(worker.ip().is_loopback(), "{worker}");
+    assert!(scheduler.ip().is_loopback(), "{scheduler}");
+}
+
+#[test]
 fn a_url_is_shown_without_user_password_and_query() {
     for (text, shown) in [
         (
@@ -137,6 +146,10 @@ fn a_url_is_shown_without_user_password_and_query() {
         ("rediss://h", "rediss://h"),
         ("host=h password=p", "***"),
         ("key:secret@h", "***"),
+        ("postgres://u:1/secret@h/db", "***"),
+        ("postgres://u:/secret@h/db", "***"),
+        ("redis://:1?secret@h", "***"),
+        ("redis://u:p@1#secret@h", "***"),
         ("", "***"),
     ] {
         assert_eq!(redacted_url(text), shown, "{text}");

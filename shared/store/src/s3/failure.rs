@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, StatusCode, header};
 use object_store::client::{HttpError, HttpErrorKind};
-use serde::Deserialize;
 
+use crate::answers::Words;
 use crate::{At, Said, StoreError};
 
 /// Why there was no good answer. Travels through `object_store` inside its errors.
@@ -220,13 +220,6 @@ fn source_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 's
     }
 }
 
-/// Whether a successful status carries an error all the same.
-pub(crate) fn is_error_body(body: &[u8]) -> bool {
-    let head = &body[..body.len().min(512)];
-    head.windows(7)
-        .any(|window| window == b"<Error>" || window == b"<Error ")
-}
-
 /// The `Date` header.
 pub(crate) fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     let text = headers.get(header::DATE)?.to_str().ok()?;
@@ -244,26 +237,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let until = DateTime::parse_from_rfc2822(text).ok()?.with_timezone(&Utc);
     let now = date(headers).unwrap_or_else(Utc::now);
     Some((until - now).to_std().unwrap_or_default())
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Words {
-    #[serde(rename = "Code", default)]
-    code: String,
-    #[serde(rename = "Message", default)]
-    message: String,
-}
-
-impl Words {
-    fn parse(body: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(body);
-        let words = is_error_body(body)
-            .then(|| quick_xml::de::from_str::<Self>(&text).ok())
-            .flatten();
-        words.unwrap_or_else(|| Self {
-            code: String::new(),
-            // An error page of a proxy: better its first words than nothing.
-            message: text.into_owned(),
-        })
-    }
 }

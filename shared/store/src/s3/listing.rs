@@ -1,12 +1,11 @@
 //! ListObjectsV2. Our own and not `object_store`'s, which gives up on a whole listing when
 //! one key in it is not to its taste, and a bucket may hold what others put there.
 
-use chrono::{DateTime, Utc};
 use http::Method;
-use serde::Deserialize;
 use walferry_proof::{KeyPrefix, ObjectKey};
 
 use super::{S3, unquote};
+use crate::answers::Listing;
 use crate::{Listed, Page, StoreError};
 
 /// Most that S3 returns at once.
@@ -69,47 +68,22 @@ pub(super) async fn probe(s3: &S3) -> Result<(), StoreError> {
     ask(s3, "probe", &query).await.map(|_| ())
 }
 
-#[derive(Deserialize)]
-#[serde(rename = "ListBucketResult")]
-struct Answer {
-    #[serde(rename = "Contents", default)]
-    contents: Vec<Contents>,
-    #[serde(rename = "IsTruncated")]
-    is_truncated: bool,
-    #[serde(rename = "NextContinuationToken")]
-    next_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Contents {
-    key: String,
-    size: u64,
-    last_modified: DateTime<Utc>,
-    #[serde(rename = "ETag")]
-    etag: Option<String>,
-}
-
 async fn ask(
     s3: &S3,
     operation: &'static str,
     query: &[(&str, &str)],
-) -> Result<Answer, StoreError> {
+) -> Result<Listing, StoreError> {
     let at = s3.at(operation, None);
     let url = with_query(&s3.bucket_url, query);
     let answered = match s3.transport.request(Method::GET, &url).await {
         Ok(answered) => answered,
         Err(failure) => return Err(failure.at(at)),
     };
-    parse(&answered.body).map_err(|source| StoreError::Protocol {
+    Listing::parse(&answered.body).map_err(|source| StoreError::Protocol {
         at,
         problem: "not a listing".to_owned(),
         source: Some(Box::new(source)),
     })
-}
-
-pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, quick_xml::DeError> {
-    quick_xml::de::from_reader(body)
 }
 
 /// The URL as it is signed: everything but the unreserved characters is escaped.

@@ -19,8 +19,9 @@ use object_store::client::{
 };
 use walferry_proof::Md5;
 
-use super::failure::{Answer, Failure, RootCause, is_error_body};
+use super::failure::{Answer, Failure, RootCause};
 use super::idle::{Progress, Silent, unless_idle};
+use crate::answers::is_error_body;
 
 tokio::task_local! {
     /// MD5 of the body of the PUT that is made inside this scope.

@@ -2,13 +2,13 @@
 //! a marker: every version stays, and is paid for.
 
 use http::Method;
-use serde::Deserialize;
 use walferry_killpoint::kill_point;
 use walferry_proof::ObjectKey;
 
 use super::failure::Failure;
-use super::listing::{escape, parse, with_query};
+use super::listing::{escape, with_query};
 use super::{S3, StoreError};
+use crate::answers::{Version, Versions};
 use crate::{At, Deleted, ReadRepository};
 
 pub(super) async fn delete(s3: &S3, key: &ObjectKey) -> Result<Deleted, StoreError> {
@@ -62,7 +62,7 @@ async fn remove(s3: &S3, at: &At, url: &str) -> Result<(), StoreError> {
 /// way then never brings an older version back to light. `None` if the server lacks the
 /// request.
 async fn versions(s3: &S3, at: &At, key: &ObjectKey) -> Result<Option<Vec<String>>, StoreError> {
-    let mut found: Vec<Entry> = Vec::new();
+    let mut found: Vec<Version> = Vec::new();
     let mut marker: Option<(String, String)> = None;
     loop {
         let mut query = vec![
@@ -82,15 +82,15 @@ async fn versions(s3: &S3, at: &At, key: &ObjectKey) -> Result<Option<Vec<String
             Err(Failure::Answer(answer)) if answer.is_unsupported() => return Ok(None),
             Err(failure) => return Err(failure.at(at.clone())),
         };
-        let page: Answer = parse(&answered.body).map_err(|source| StoreError::Protocol {
+        let page = Versions::parse(&answered.body).map_err(|source| StoreError::Protocol {
             at: at.clone(),
             problem: "not a list of versions".to_owned(),
             source: Some(Box::new(source)),
         })?;
         // A prefix is not a key: `…01.gz` also lists `…01.gz.bak`, and deleting that would
         // be deleting what nobody asked for.
-        let beyond = page.others(key);
-        found.extend(page.exactly(key));
+        let beyond = page.others(key.as_str());
+        found.extend(page.exactly(key.as_str()));
         let next = page
             .next_key
             .map(|key| (key, page.next_version.unwrap_or_default()));
@@ -111,47 +111,4 @@ async fn versions(s3: &S3, at: &At, key: &ObjectKey) -> Result<Option<Vec<String
     Ok(Some(
         found.into_iter().map(|entry| entry.version_id).collect(),
     ))
-}
-
-#[derive(Deserialize)]
-#[serde(rename = "ListVersionsResult")]
-struct Answer {
-    #[serde(rename = "Version", default)]
-    versions: Vec<Entry>,
-    #[serde(rename = "DeleteMarker", default)]
-    markers: Vec<Entry>,
-    // Required, so that a web page is not taken for a list without entries.
-    #[serde(rename = "IsTruncated")]
-    is_truncated: bool,
-    #[serde(rename = "NextKeyMarker")]
-    next_key: Option<String>,
-    #[serde(rename = "NextVersionIdMarker")]
-    next_version: Option<String>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry {
-    key: String,
-    version_id: String,
-    #[serde(default)]
-    is_latest: bool,
-}
-
-impl Answer {
-    fn all(&self) -> impl Iterator<Item = &Entry> {
-        self.versions.iter().chain(&self.markers)
-    }
-
-    fn exactly(&self, key: &ObjectKey) -> Vec<Entry> {
-        self.all()
-            .filter(|entry| entry.key == key.as_str())
-            .cloned()
-            .collect()
-    }
-
-    /// Keys are sorted and the exact one comes first, so others mean that it is done.
-    fn others(&self, key: &ObjectKey) -> bool {
-        self.all().any(|entry| entry.key != key.as_str())
-    }
 }

@@ -169,6 +169,35 @@ async fn an_answer_that_is_no_s3_is_an_error() {
     );
 }
 
+#[tokio::test]
+async fn a_listed_key_that_climbs_or_writes_to_a_terminal_is_skipped_and_the_rest_is_listed() {
+    let page = || {
+        let entry = |key: &str| {
+            format!(
+                "<Contents><Key>{key}</Key><Size>1</Size>\
+                 <LastModified>2025-11-03T12:00:00Z</LastModified></Contents>"
+            )
+        };
+        let keys = [
+            "wal/../../etc/passwd",
+            "../x",
+            "/etc/passwd",
+            "wal/&#27;[2J",
+            "wal/x.gz",
+        ];
+        let entries: String = keys.iter().map(|key| entry(key)).collect();
+        let text = format!(
+            "<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
+        );
+        answer("200 OK", &[], &text)
+    };
+    let fake = Fake::answering(move |_| Reply::Answer(page())).await;
+    let listed = fake.repository().list(&prefix("wal/"), None, 10).await;
+    let listed = listed.expect("a page");
+    let keys: Vec<&str> = listed.objects.iter().map(|it| it.key.as_str()).collect();
+    assert_eq!((keys, listed.skipped), (vec!["wal/x.gz"], 4));
+}
+
 /// S3 answers a completion with 200 before it is done, and may fail afterwards.
 #[tokio::test]
 async fn an_error_inside_a_200_is_an_error() {
