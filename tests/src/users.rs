@@ -59,12 +59,20 @@ impl User {
 
     /// Gives `path` to this user, with `group` if one is named.
     pub fn own(self, path: &Path, group: Option<u32>) {
+        self.try_own(path, group)
+            .unwrap_or_else(|error| panic!("chown {}: {error}", path.display()));
+    }
+
+    /// The same for a file that somebody else may take away meanwhile.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn try_own(self, path: &Path, group: Option<u32>) -> std::io::Result<()> {
         if !is_root() {
-            return;
+            return Ok(());
         }
         let (uid, gid, _) = self.ids().unwrap_or((0, 0, None));
         std::os::unix::fs::chown(path, Some(uid), Some(group.unwrap_or(gid)))
-            .unwrap_or_else(|error| panic!("chown {}: {error}", path.display()));
     }
 
     /// User id, group id, supplementary group; nothing when the command runs as

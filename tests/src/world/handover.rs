@@ -169,7 +169,7 @@ impl World {
 pub fn place_file(directory: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = directory.join(format!(".walferry-push.{name}.test"));
     std::fs::write(&temporary, bytes)?;
-    User::Postgres.own(&temporary, Some(SHARED_GROUP));
+    User::Postgres.try_own(&temporary, Some(SHARED_GROUP))?;
     std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o640))?;
     std::fs::rename(&temporary, directory.join(name))
 }

@@ -264,7 +264,7 @@ impl Suspicion {
                 },
             )
             .meanwhile(move |stage| {
-                stage.world.await_archived_within(BOUND);
+                stage.world.await_verified_within(BOUND);
                 let now = Some(Shape::of(&self.path(stage)));
                 let then = *seen.lock().unwrap_or_else(PoisonError::into_inner);
                 assert_eq!(now, then, "it is left alone");

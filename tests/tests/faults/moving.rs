@@ -97,7 +97,7 @@ fn growing() -> Fault {
     })
     .told_by_status("which is less than a segment")
     .told_by_check("quarantined", "critical", "which is less than a segment")
-    .meanwhile(|stage| stage.world.await_archived_within(BOUND))
+    .meanwhile(|stage| stage.world.await_verified_within(BOUND))
     .end(move |stage| {
         let copy = copied.lock().unwrap_or_else(PoisonError::into_inner).take();
         copy.expect("it began").finish();
@@ -146,10 +146,7 @@ fn while_uploading(name: &'static str, outcome: &'static str, wrong: fn(&Path)) 
             }
             stage.world.await_verified_within(BOUND);
         })
-        .meanwhile(|stage| {
-            stage.world.await_verified_within(BOUND);
-            stage.world.compare_clouds();
-        })
+        .meanwhile(|stage| stage.world.await_verified_within(BOUND))
         .end(put_aside)
 }
 
@@ -166,7 +163,7 @@ fn same_content() -> Fault {
         let source = stage.world.source(NAME, &files::segment());
         stage.world.push(&source).ok();
     })
-    .meanwhile(|stage| stage.world.await_archived_within(BOUND))
+    .meanwhile(|stage| stage.world.await_verified_within(BOUND))
 }
 
 fn other_content() -> Fault {
@@ -188,7 +185,6 @@ fn other_content() -> Fault {
     .told_by_status("is registered with content")
     .meanwhile(|stage| {
         stage.world.await_verified_within(BOUND);
-        stage.world.compare_clouds();
     })
     .end(put_aside)
 }
@@ -202,7 +198,7 @@ fn hand_over_at_a_gate(stage: &mut Stage, then: impl Fn(&mut Stage)) {
     gate.await_waiting(1);
     then(stage);
     gate.open();
-    stage.world.await_archived_within(BOUND);
+    stage.world.await_verified_within(BOUND);
 }
 
 const VERY_MANY: u64 = 100_000;
@@ -226,7 +222,7 @@ fn very_many() -> Fault {
         let (name, bytes) = stage.next();
         let source = stage.world.source(&name, &bytes);
         stage.world.push(&source).ok();
-        stage.world.await_archived_within(BOUND);
+        stage.world.await_verified_within(BOUND);
     })
     .end(|stage| {
         let archive = stage.world.archive();

@@ -179,7 +179,11 @@ impl Stage {
     /// From now on somebody else hands over segments without a pause, as on a busy server.
     pub(crate) fn start_load(&mut self) {
         if self.load.is_none() {
-            self.load = Some(Load::start(self.world.archive(), Arc::clone(&self.next)));
+            self.load = Some(Load::start(
+                self.world.archive(),
+                self.maker,
+                Arc::clone(&self.next),
+            ));
         }
     }
 
@@ -187,10 +191,10 @@ impl Stage {
     pub(crate) fn end_load(&mut self) {
         if let Some(load) = self.load.take() {
             for number in load.end() {
-                let bytes = MAKER.bytes(number, Fill::Light);
+                let bytes = self.maker.bytes(number, Fill::Light);
                 self.world
                     .originals_mut()
-                    .remember(&MAKER.name(number), &bytes);
+                    .remember(&self.maker.name(number), &bytes);
             }
         }
     }
@@ -204,15 +208,17 @@ struct Load {
 }
 
 impl Load {
-    fn start(directory: PathBuf, next: Arc<AtomicU64>) -> Load {
+    fn start(directory: PathBuf, maker: Maker, next: Arc<AtomicU64>) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let given = Arc::new(Mutex::new(Vec::new()));
         let (stopped, log) = (Arc::clone(&stop), Arc::clone(&given));
         let thread = std::thread::spawn(move || {
+            // Ten MiB a second: ten segments of a test's usual size.
+            let pace = Duration::from_millis(100) * (maker.segment_size >> 20);
             let mut number = None;
             while !stopped.load(Ordering::Relaxed) {
                 let current = *number.get_or_insert_with(|| next.fetch_add(1, Ordering::Relaxed));
-                let (name, bytes) = (MAKER.name(current), MAKER.bytes(current, Fill::Light));
+                let (name, bytes) = (maker.name(current), maker.bytes(current, Fill::Light));
                 // A directory that is full, read-only or away takes nothing: PostgreSQL would
                 // keep the segment and try again.
                 if place_file(&directory, &name, &bytes).is_ok() {
@@ -221,7 +227,7 @@ impl Load {
                         .push(current);
                     number = None;
                 }
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(pace);
             }
         });
         Load {
