@@ -116,6 +116,8 @@ fn the_text_of_every_command_that_shows_something_is_as_in_its_snapshot() {
     }
     world.place("not-a-wal-file", b"x");
     world.await_archived();
+    // What a scan saw before the last deletion stays until the next one.
+    world.cli(&["enqueue", "continuous-wal-archiving"]).ok();
     eventually("everything is reported", || {
         let status = world.cli(&["--json", "status"]).json();
         let cluster = &status["clusters"][0];
