@@ -263,6 +263,7 @@ impl Suspicion {
                     }
                 },
             )
+            .told_by_metric(r#"walferry_suspect_files{cluster="main"}"#)
             .meanwhile(move |stage| {
                 stage.world.await_verified_within(BOUND);
                 let now = Some(Shape::of(&self.path(stage)));
