@@ -5,6 +5,7 @@ use walferry_tests::{Cut, Wire, eventually, wait};
 use crate::fault::Fault;
 use crate::redis::{goes_on, while_uploading};
 use crate::stage::Stage;
+use crate::sweep;
 
 const FAILING: &str = r#"walferry_check_failing{check="catalog"}"#;
 const NEWER: &str = "99990101000000";
@@ -139,7 +140,7 @@ fn restored() -> Fault {
         "retention refuses; `walferry import` adopts what it forgot",
     )
     .begin(|stage| {
-        stop_worker(stage);
+        sweep::end(stage.running_worker());
         let oldest = stage.again(1).0;
         stage.world.rows(&format!(
             "UPDATE wal_files SET mtime = clock_timestamp() - interval '31 days', \
@@ -155,7 +156,7 @@ fn restored() -> Fault {
         stage.worker(&[]);
         stage.hand_over(2);
         goes_on(stage);
-        stop_worker(stage);
+        sweep::end(stage.running_worker());
         let catalog = stage.world.catalog_mut();
         catalog.stop();
         catalog.restore();
@@ -174,12 +175,6 @@ fn restored() -> Fault {
     )
     .end(|stage| drop(stage.world.cli(&["import"]).ok()))
     .after(|stage| drop(stage.world.cli(&["retention", "apply"]).ok()))
-}
-
-fn stop_worker(stage: &Stage) {
-    let worker = stage.running_worker().clone().await_alive();
-    worker.terminate();
-    worker.wait();
 }
 
 /// A worker dies with a claim, and the catalog's clock jumps.
