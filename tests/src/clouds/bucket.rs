@@ -87,6 +87,11 @@ impl Bucket {
         &self.name
     }
 
+    /// Where the server behind listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The access key and secret.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials

@@ -1,0 +1,97 @@
+//! What a process used, read from `/proc` (proc_pid_stat(5), proc_pid_status(5)).
+
+use std::time::Duration;
+
+/// Processor time and memory of one process so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// User and system time of its threads, and of children that it waited for.
+    pub cpu: Duration,
+    /// Resident memory now, in bytes.
+    pub rss: u64,
+    /// The most resident memory it ever had, in bytes.
+    pub peak_rss: u64,
+}
+
+impl Usage {
+    /// What process `id` used so far; zeros when it is gone.
+    #[must_use]
+    pub fn of(id: u32) -> Usage {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // The name in parentheses may hold spaces; fields are counted from behind it.
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect());
+        // utime, stime, cutime, cstime are fields 14 to 17; `state`, the first here, is 3.
+        let ticks: u64 = (11..15)
+            .filter_map(|at| fields.get(at)?.parse::<u64>().ok())
+            .sum();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let kilobytes = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| {
+                    line.strip_prefix(name)?
+                        .strip_prefix(':')?
+                        .split_whitespace()
+                        .next()?
+                        .parse::<u64>()
+                        .ok()
+                })
+                .map_or(0, |kilobytes| kilobytes * 1024)
+        };
+        Usage {
+            cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
+            rss: kilobytes("VmRSS"),
+            peak_rss: kilobytes("VmHWM"),
+        }
+    }
+
+    /// The processor time that the children this process has waited for used so far: the
+    /// difference around a command is what that command, and what it waited for, used.
+    #[must_use]
+    pub fn of_children() -> Duration {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let ticks: u64 = stat.rsplit_once(')').map_or(0, |(_, rest)| {
+            rest.split_whitespace()
+                .skip(13)
+                .take(2)
+                .filter_map(|field| field.parse::<u64>().ok())
+                .sum()
+        });
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+}
+
+/// Bytes as `12.3 MB` (millions).
+#[must_use]
+pub fn megabytes(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+    let megabytes = bytes as f64 / 1e6;
+    format!("{megabytes:.1} MB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_and_memory_of_this_process_are_seen() {
+        let before = Usage::of(std::process::id());
+        let began = std::time::Instant::now();
+        let mut memory = vec![1_u8; 40_000_000];
+        while began.elapsed() < Duration::from_millis(100) {
+            memory
+                .iter_mut()
+                .step_by(4096)
+                .for_each(|byte| *byte = byte.wrapping_add(1));
+        }
+        let after = Usage::of(std::process::id());
+        assert!(
+            after.cpu >= before.cpu + Duration::from_millis(50),
+            "{before:?} {after:?}"
+        );
+        assert!(after.peak_rss >= 40_000_000, "{after:?}");
+        drop(memory);
+    }
+}
