@@ -12,6 +12,11 @@ impl Times {
         self.0.push(time);
     }
 
+    /// Adds those of another.
+    pub fn append(&mut self, mut other: Times) {
+        self.0.append(&mut other.0);
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
