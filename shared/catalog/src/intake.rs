@@ -18,6 +18,10 @@ use crate::rows;
 /// Rows per statement: locks are held briefly even when 100,000 files are new.
 const BATCH: usize = 5000;
 
+/// Seconds for which a scan that found nothing new need not be noted, so that an idle tick
+/// writes nothing: half of the time after which `status` and `check` call a directory unknown.
+const SCAN_IS_NEWS_AFTER: u32 = 450;
+
 /// Which file of that name it is. Two files of one name differ in at least one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LocalStat {
@@ -153,8 +157,9 @@ pub async fn gone(
         "UPDATE wal_files f SET due_at = NULL FROM local_files l \
           WHERE l.directory_id = $1 AND l.file_id = f.id AND f.name = ANY ($2) \
             AND f.claimed_by IS NULL AND f.due_at IS NOT NULL \
-            AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state = 'due') \
-            AND NOT EXISTS (SELECT 1 FROM local_files o WHERE o.file_id = f.id AND o.deleted_at IS NULL)",
+            AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state NOT IN ('verified', 'expiring') OFFSET 0) \
+            AND NOT EXISTS (SELECT 1 FROM local_files o WHERE o.file_id = f.id \
+                                AND coalesce(o.deleted_at, 'infinity') = 'infinity' OFFSET 0)",
     )
     .bind::<BigInt, _>(directory.0)
     .bind::<Array<Text>, _>(&names)
@@ -163,8 +168,9 @@ pub async fn gone(
     let vanished = diesel::sql_query(
         "SELECT f.name::text AS value FROM local_files l JOIN wal_files f ON f.id = l.file_id \
           WHERE l.directory_id = $1 AND f.name = ANY ($2) AND f.status = 'PENDING' \
-            AND NOT EXISTS (SELECT 1 FROM local_files o WHERE o.file_id = f.id AND o.deleted_at IS NULL) \
-            AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state = 'verified') \
+            AND NOT EXISTS (SELECT 1 FROM local_files o WHERE o.file_id = f.id \
+                                AND coalesce(o.deleted_at, 'infinity') = 'infinity' OFFSET 0) \
+            AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state = 'verified' OFFSET 0) \
           ORDER BY f.name",
     )
     .bind::<BigInt, _>(directory.0)
@@ -191,17 +197,23 @@ pub async fn gone(
     Ok(vanished)
 }
 
-/// Notes a scan and the directory's fill.
+/// Notes a scan and the directory's fill, if it differs from what is noted: by a file, a byte,
+/// a hundredth of the file system, or because the noted one was long ago.
 pub async fn touch_scan(
     conn: &mut AsyncPgConnection,
     directory: DirectoryId,
     report: &ScanReport,
 ) -> Result<(), CatalogError> {
-    diesel::sql_query(
+    diesel::sql_query(format!(
         "UPDATE directories SET last_scan_at = clock_timestamp(), last_scan_by = $2, files = $3, \
                 bytes = $4, fs_total = $5, fs_available = $6, scan_error = NULL, \
-                last_arrival_at = greatest(last_arrival_at, $7) WHERE id = $1",
-    )
+                last_arrival_at = greatest(last_arrival_at, $7) \
+          WHERE id = $1 \
+            AND (files = $3 AND bytes = $4 AND fs_total = $5 AND abs(fs_available - $6) <= $5 / 100 \
+                 AND last_arrival_at IS NOT DISTINCT FROM greatest(last_arrival_at, $7) AND scan_error IS NULL \
+                 AND last_scan_at BETWEEN clock_timestamp() - interval '{SCAN_IS_NEWS_AFTER} s' \
+                                      AND clock_timestamp()) IS NOT TRUE"
+    ))
     .bind::<BigInt, _>(directory.0)
     .bind::<Text, _>(&report.scanned_by)
     .bind::<BigInt, _>(rows::bits(report.files))

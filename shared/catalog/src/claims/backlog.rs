@@ -9,6 +9,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use walferry_proof::RepositoryName;
 
 use super::clock;
+use super::lease::{COPY_DUE, STILL_THERE};
 use super::take::{CRASH_BACKOFF, CRASHES_BEFORE_ALONE, ClaimRequest};
 use crate::error::CatalogError;
 use crate::ids::ClusterId;
@@ -48,21 +49,25 @@ pub async fn next_wakeup(
                               THEN interval '{backoff} s' ELSE interval '0' END"
     );
     let row = diesel::sql_query(format!(
-        "WITH scope AS (SELECT p.id FROM prefixes p WHERE $1 IS NULL OR p.cluster_id = $1), \
+        "WITH scope AS MATERIALIZED ( \
+            SELECT ARRAY(SELECT p.id FROM prefixes p WHERE $1 IS NULL OR p.cluster_id = $1) AS prefixes), \
          fresh AS ( \
             SELECT min(greatest({due}, {lease_over}, w.copy_due)) AS due \
               FROM wal_files f CROSS JOIN LATERAL ( \
                     SELECT count(*) AS due, \
                            min(c.due_at) FILTER (WHERE c.repository = ANY ($2)) AS copy_due \
-                      FROM copies c WHERE c.file_id = f.id AND c.state = 'due') w \
-             WHERE f.due_at IS NOT NULL AND NOT f.parked AND f.prefix_id IN (SELECT id FROM scope) \
+                      FROM copies c WHERE c.file_id = f.id AND {COPY_DUE}) w \
+             WHERE f.due_at IS NOT NULL AND NOT f.parked \
+               AND f.prefix_id = ANY ((SELECT prefixes FROM scope)::bigint[]) \
                AND (w.due = 0 OR w.copy_due IS NOT NULL)), \
          missing AS ( \
             SELECT min(m.due) AS due FROM unnest($2::text[]) AS up (name) CROSS JOIN LATERAL ( \
                 SELECT greatest(c.due_at, {due}, {lease_over}) AS due \
-                  FROM copies c JOIN wal_files f ON f.id = c.file_id \
+                  FROM copies c CROSS JOIN LATERAL ( \
+                        SELECT f.due_at, f.lease_until, f.crashes FROM wal_files f \
+                         WHERE f.id = c.file_id AND f.parked AND coalesce(f.due_at, 'infinity') < 'infinity' \
+                           AND f.prefix_id = ANY ((SELECT prefixes FROM scope)::bigint[]) OFFSET 0) f \
                  WHERE c.repository = up.name AND c.state = 'due' AND c.parked \
-                   AND f.parked AND f.due_at IS NOT NULL AND f.prefix_id IN (SELECT id FROM scope) \
                  ORDER BY c.due_at LIMIT 100) m) \
          SELECT extract(epoch FROM least((SELECT due FROM fresh), (SELECT due FROM missing)) \
                                    - statement_timestamp())::float8 AS wait"
@@ -91,15 +96,26 @@ pub async fn backlog(
         #[diesel(sql_type = Nullable<Timestamptz>)]
         oldest: Option<DateTime<Utc>>,
     }
-    let row = diesel::sql_query(
-        "SELECT count(*) AS files, \
+    // Each half has an index of its own. Without the halves there is none, and the whole
+    // archive is read.
+    let row = diesel::sql_query(format!(
+        "WITH scope AS MATERIALIZED ( \
+            SELECT ARRAY(SELECT p.id FROM prefixes p WHERE $1 IS NULL OR p.cluster_id = $1) AS prefixes), \
+         unfinished AS ( \
+            SELECT f.id, f.lease_until, f.registered_at, f.status FROM wal_files f \
+             WHERE f.due_at IS NOT NULL AND NOT f.parked \
+               AND f.prefix_id = ANY ((SELECT prefixes FROM scope)::bigint[]) \
+            UNION ALL \
+            SELECT f.id, f.lease_until, f.registered_at, f.status FROM wal_files f \
+             WHERE f.due_at IS NOT NULL AND f.parked \
+               AND f.prefix_id = ANY ((SELECT prefixes FROM scope)::bigint[])) \
+         SELECT count(*) AS files, \
                 coalesce(sum((SELECT max(l.size) FROM local_files l \
-                               WHERE l.file_id = f.id AND l.deleted_at IS NULL)), 0)::bigint AS bytes, \
+                               WHERE l.file_id = f.id AND {STILL_THERE})), 0)::bigint AS bytes, \
                 count(*) FILTER (WHERE f.lease_until > statement_timestamp()) AS claimed, \
                 min(f.registered_at) FILTER (WHERE f.status = 'PENDING') AS oldest \
-           FROM wal_files f JOIN prefixes p ON p.id = f.prefix_id \
-          WHERE f.due_at IS NOT NULL AND ($1 IS NULL OR p.cluster_id = $1)",
-    )
+           FROM unfinished f"
+    ))
     .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
     .get_result::<Row>(conn)
     .await?;
@@ -133,12 +149,12 @@ async fn due_now(
     limit: i64,
 ) -> Result<u64, CatalogError> {
     // Rows are locked in one order, so that two workers that notice at once do not lock each
-    // other out.
+    // other out. `+ 0`: the order is made of what is due, not found by walking the archive.
     let changed = diesel::sql_query(
         "UPDATE copies c SET due_at = clock_timestamp() \
            FROM (SELECT file_id FROM copies \
                   WHERE repository = $1 AND state = 'due' AND due_at > clock_timestamp() \
-                  ORDER BY file_id LIMIT $2 FOR UPDATE) waiting \
+                  ORDER BY file_id + 0 LIMIT $2 FOR UPDATE) waiting \
           WHERE c.file_id = waiting.file_id AND c.repository = $1",
     )
     .bind::<Text, _>(repository.as_str())

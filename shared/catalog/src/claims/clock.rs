@@ -16,6 +16,14 @@ use crate::rows;
 /// How much is cut by one statement; the next claim cuts on.
 const AT_ONCE: u32 = 1000;
 
+/// Whether there is anything to cut, as SQL; `$2` is the longest delay, `$3` the repositories.
+/// Every claim asks, also a worker's first: both indexes have what is furthest ahead at their
+/// end, or hold only what is claimed.
+pub(super) const AHEAD: &str = "(EXISTS (SELECT 1 FROM wal_files WHERE claimed_by IS NOT NULL \
+              AND lease_until > statement_timestamp() + make_interval(secs => lease_length) OFFSET 0) \
+      OR EXISTS (SELECT 1 FROM copies WHERE repository = ANY ($3) AND state = 'due' \
+                    AND due_at > statement_timestamp() + make_interval(secs => $2) OFFSET 0))";
+
 /// Cuts leases to their own length and the delays of copies to the longest there is. Rows that
 /// somebody else has locked are passed over: whoever lives writes them anew.
 pub(super) async fn cut(

@@ -14,4 +14,4 @@ pub use lease::{ReleaseAs, release, release_all, renew, still_held};
 pub use row::{Claim, Copy, CopyState, Encoder, LocalFile, PackedSize};
 pub use take::{CRASH_BACKOFF, CRASHES_BEFORE_ALONE, ClaimRequest, claim};
 
-pub(crate) use lease::{FENCE, NOTHING_LEFT, lost};
+pub(crate) use lease::{COPY_DUE, FENCE, NOTHING_LEFT, STILL_THERE, lost};

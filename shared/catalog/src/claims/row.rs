@@ -13,6 +13,7 @@ use serde::Serialize;
 use walferry_proof::{Md5, RepositoryName, Sha256};
 use walferry_wal::WalFile;
 
+use super::lease::STILL_THERE;
 use crate::clusters::{Prefix, PrefixRow};
 use crate::error::CatalogError;
 use crate::ids::{Attempt, ClaimToken, DirectoryId, FileId};
@@ -270,7 +271,7 @@ async fn local_of(
     let found = diesel::sql_query(format!(
         "SELECT l.file_id, l.directory_id, d.path, {STAT_COLUMNS} \
            FROM local_files l JOIN directories d ON d.id = l.directory_id \
-          WHERE l.file_id = ANY ($1) AND l.deleted_at IS NULL AND l.quarantined_at IS NULL \
+          WHERE l.file_id = ANY ($1) AND {STILL_THERE} AND l.quarantined_at IS NULL \
           ORDER BY l.id"
     ))
     .bind::<Array<BigInt>, _>(files)

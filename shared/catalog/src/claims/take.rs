@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Bool, Double, Nullable, Text};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
 use walferry_proof::RepositoryName;
@@ -55,11 +56,17 @@ pub async fn claim(
     conn: &mut AsyncPgConnection,
     request: &ClaimRequest<'_>,
 ) -> Result<Vec<Claim>, CatalogError> {
+    let unfinished = unfinished(conn, request).await?;
+    if unfinished.prefixes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let prefixes = unfinished.prefixes;
     // In one transaction with reading what the claims need: a lost connection in between
     // rolls the leases back instead of leaving files leased to nobody.
     conn.transaction(async |conn| {
-        clock::cut(conn, request).await?;
-        let prefixes = unfinished_prefixes(conn, request.cluster).await?;
+        if unfinished.ahead {
+            clock::cut(conn, request).await?;
+        }
         let mut claimed = Vec::new();
         for alone in [false, true] {
             if claimed.is_empty() {
@@ -155,24 +162,48 @@ async fn run(
     Ok(claimed)
 }
 
-/// Prefixes that have anything left to do, in random order: no cluster is always first.
-async fn unfinished_prefixes(
+/// Where there is something left to do.
+struct Unfinished {
+    /// In random order: no cluster is always first.
+    prefixes: Vec<i64>,
+    /// Something lies further ahead than it can.
+    ahead: bool,
+}
+
+async fn unfinished(
     conn: &mut AsyncPgConnection,
-    cluster: Option<ClusterId>,
-) -> Result<Vec<i64>, CatalogError> {
-    let prefixes = diesel::sql_query(
-        "SELECT p.id FROM prefixes p \
-          WHERE ($1 IS NULL OR p.cluster_id = $1) \
-            AND (EXISTS (SELECT 1 FROM wal_files f \
-                          WHERE f.prefix_id = p.id AND f.due_at IS NOT NULL AND NOT f.parked) \
-                 OR EXISTS (SELECT 1 FROM wal_files f \
-                             WHERE f.prefix_id = p.id AND f.due_at IS NOT NULL AND f.parked)) \
-          ORDER BY random()",
-    )
-    .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
-    .load::<rows::Id>(conn)
+    request: &ClaimRequest<'_>,
+) -> Result<Unfinished, CatalogError> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Array<BigInt>)]
+        prefixes: Vec<i64>,
+        #[diesel(sql_type = Bool)]
+        ahead: bool,
+    }
+    // One look a prefix into each index, however long the backlog is: `OFFSET 0` keeps the
+    // planner from reading them whole.
+    let row = diesel::sql_query(format!(
+        "WITH unfinished AS MATERIALIZED ( \
+            SELECT p.id FROM prefixes p \
+             WHERE ($1 IS NULL OR p.cluster_id = $1) \
+               AND (EXISTS (SELECT 1 FROM wal_files f \
+                             WHERE f.prefix_id = p.id AND f.due_at IS NOT NULL AND NOT f.parked OFFSET 0) \
+                    OR EXISTS (SELECT 1 FROM wal_files f \
+                                WHERE f.prefix_id = p.id AND f.due_at IS NOT NULL AND f.parked OFFSET 0))) \
+         SELECT ARRAY(SELECT id FROM unfinished ORDER BY random()) AS prefixes, \
+                CASE WHEN EXISTS (SELECT 1 FROM unfinished) THEN {} ELSE false END AS ahead",
+        clock::AHEAD
+    ))
+    .bind::<Nullable<BigInt>, _>(request.cluster.map(|id| id.0))
+    .bind::<Double, _>(rows::seconds(request.longest_delay))
+    .bind::<Array<Text>, _>(texts(request.repositories_up))
+    .get_result::<Row>(conn)
     .await?;
-    Ok(prefixes.into_iter().map(|row| row.id).collect())
+    Ok(Unfinished {
+        prefixes: row.prefixes,
+        ahead: row.ahead,
+    })
 }
 
 fn statement(source: Source<'_>, longest_delay: Duration) -> String {
@@ -193,7 +224,7 @@ fn statement(source: Source<'_>, longest_delay: Duration) -> String {
             "copies m JOIN wal_files f ON f.id = m.file_id \
               WHERE m.repository = $9 AND m.state = 'due' AND m.parked \
                 AND m.due_at <= statement_timestamp() \
-                AND f.prefix_id = ANY ($10) AND f.due_at IS NOT NULL AND f.parked",
+                AND f.prefix_id = ANY ($10) AND coalesce(f.due_at, 'infinity') < 'infinity' AND f.parked",
             "m.due_at",
         ),
     };
@@ -225,15 +256,16 @@ fn statement(source: Source<'_>, longest_delay: Duration) -> String {
 }
 
 /// Whether this worker could do something for `f`: make a copy that is due, from its own
-/// disk or from another cloud, or delete a local file that is archived.
+/// disk or from another cloud, or delete a local file that is archived. Written as `COPY_DUE`
+/// and `STILL_THERE` are, and for their reason.
 const WORK: &str = "( \
-    (EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state = 'due' \
-                AND c.due_at <= statement_timestamp() AND c.repository = ANY ($7)) \
-     AND (EXISTS (SELECT 1 FROM local_files l WHERE l.file_id = f.id AND l.deleted_at IS NULL \
-                     AND l.quarantined_at IS NULL AND l.directory_id = ANY ($6)) \
+    (EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state NOT IN ('verified', 'expiring') \
+                AND c.due_at <= statement_timestamp() AND c.repository = ANY ($7) OFFSET 0) \
+     AND (EXISTS (SELECT 1 FROM local_files l WHERE l.file_id = f.id AND coalesce(l.deleted_at, 'infinity') = 'infinity' \
+                     AND l.quarantined_at IS NULL AND l.directory_id = ANY ($6) OFFSET 0) \
           OR EXISTS (SELECT 1 FROM copies v WHERE v.file_id = f.id AND v.state = 'verified' \
-                        AND v.repository = ANY ($7)))) \
-    OR (EXISTS (SELECT 1 FROM local_files l WHERE l.file_id = f.id AND l.deleted_at IS NULL \
-                   AND l.quarantined_at IS NULL AND l.directory_id = ANY ($6)) \
-        AND (NOT EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state = 'due') \
+                        AND v.repository = ANY ($7) OFFSET 0))) \
+    OR (EXISTS (SELECT 1 FROM local_files l WHERE l.file_id = f.id AND coalesce(l.deleted_at, 'infinity') = 'infinity' \
+                   AND l.quarantined_at IS NULL AND l.directory_id = ANY ($6) OFFSET 0) \
+        AND (NOT EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state NOT IN ('verified', 'expiring') OFFSET 0) \
              OR (SELECT count(*) FROM copies v WHERE v.file_id = f.id AND v.state = 'verified') >= $8)))";

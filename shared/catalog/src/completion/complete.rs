@@ -7,7 +7,7 @@ use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl};
 use walferry_proof::{RepositoryName, Verified};
 
 use super::proof::{Archived, Enough, LockedFile, Standing};
-use crate::claims::NOTHING_LEFT;
+use crate::claims::{COPY_DUE, NOTHING_LEFT};
 use crate::error::CatalogError;
 use crate::ids::ClaimToken;
 use crate::rows;
@@ -140,12 +140,12 @@ async fn record_failure(
     claim: ClaimToken,
     failure: &CopyFailure,
 ) -> Result<(), CatalogError> {
-    diesel::sql_query(
-        "UPDATE copies SET attempts = attempts + 1, last_error = $3, cause = $4, \
+    diesel::sql_query(format!(
+        "UPDATE copies c SET attempts = attempts + 1, last_error = $3, cause = $4, \
                 failed_at = clock_timestamp(), \
                 due_at = clock_timestamp() + make_interval(secs => $5) \
-          WHERE file_id = $1 AND repository = $2 AND state = 'due'",
-    )
+          WHERE c.file_id = $1 AND c.repository = $2 AND {COPY_DUE}"
+    ))
     .bind::<BigInt, _>(claim.file.0)
     .bind::<Text, _>(failure.repository.as_str())
     .bind::<Text, _>(&failure.error)
@@ -191,15 +191,15 @@ pub(super) async fn finish(
 ) -> Result<(), CatalogError> {
     // Parked: a thousand files that wait for one cloud must not be walked over by each claim
     // that looks for new ones.
-    diesel::sql_query(
-        "UPDATE copies SET parked = true WHERE file_id = $1 AND state = 'due' AND NOT parked",
-    )
+    diesel::sql_query(format!(
+        "UPDATE copies c SET parked = true WHERE c.file_id = $1 AND {COPY_DUE} AND NOT c.parked"
+    ))
     .bind::<BigInt, _>(claim.file.0)
     .execute(conn)
     .await?;
     diesel::sql_query(format!(
         "UPDATE wal_files f SET claimed_by = NULL, lease_until = NULL, \
-                parked = EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND c.state = 'due'), \
+                parked = EXISTS (SELECT 1 FROM copies c WHERE c.file_id = f.id AND {COPY_DUE} OFFSET 0), \
                 due_at = CASE WHEN {NOTHING_LEFT} THEN NULL \
                               ELSE clock_timestamp() + make_interval(secs => $3) END \
           WHERE f.id = $1 AND f.attempt = $2"

@@ -10,7 +10,7 @@ use walferry_proof::{RepositoryName, Sha256, Verified};
 use walferry_wal::WalFile;
 
 use super::complete::finish;
-use crate::claims::{FENCE, lost};
+use crate::claims::{FENCE, STILL_THERE, lost};
 use crate::error::CatalogError;
 use crate::ids::{ClaimToken, DirectoryId, FileId};
 use crate::intake::LocalStat;
@@ -100,13 +100,13 @@ pub async fn local_deleted(
     };
     conn.transaction(async |conn| {
         LockedFile::lock(conn, claim).await?;
-        diesel::sql_query(
+        diesel::sql_query(format!(
             "UPDATE local_files l SET deleted_at = clock_timestamp() \
                FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) \
                     AS d (directory_id, dev, ino, size, mtime_ns) \
-              WHERE l.file_id = $1 AND l.directory_id = d.directory_id AND l.deleted_at IS NULL \
-                AND l.dev = d.dev AND l.ino = d.ino AND l.size = d.size AND l.mtime_ns = d.mtime_ns",
-        )
+              WHERE l.file_id = $1 AND l.directory_id = d.directory_id AND {STILL_THERE} \
+                AND l.dev = d.dev AND l.ino = d.ino AND l.size = d.size AND l.mtime_ns = d.mtime_ns"
+        ))
         .bind::<BigInt, _>(claim.file.0)
         .bind::<Array<BigInt>, _>(column(|at| at.0.0))
         .bind::<Array<BigInt>, _>(column(|at| rows::bits(at.1.dev)))
@@ -269,10 +269,10 @@ impl Standing {
         .bind::<BigInt, _>(file.0)
         .load::<Copy>(conn)
         .await?;
-        let local = diesel::sql_query(
-            "SELECT l.id FROM local_files l WHERE l.file_id = $1 AND l.deleted_at IS NULL \
-                AND l.quarantined_at IS NULL",
-        )
+        let local = diesel::sql_query(format!(
+            "SELECT l.id FROM local_files l WHERE l.file_id = $1 AND {STILL_THERE} \
+                AND l.quarantined_at IS NULL"
+        ))
         .bind::<BigInt, _>(file.0)
         .load::<rows::Id>(conn)
         .await?;

@@ -106,6 +106,7 @@ pub async fn repositories(
         #[diesel(sql_type = BigInt)]
         expiring: i64,
     }
+    // `OFFSET 0`: from what is due to its files, never from the archive to what is due of it.
     let found = diesel::sql_query(
         "SELECT r.name, coalesce(d.due, 0) AS due, coalesce(d.due_bytes, 0) AS due_bytes, \
                 d.behind_since, d.next_try_at, d.cause, d.last_error, coalesce(e.expiring, 0) AS expiring \
@@ -116,13 +117,17 @@ pub async fn repositories(
                        min(c.due_since) AS behind_since, min(c.due_at) AS next_try_at, \
                        mode() WITHIN GROUP (ORDER BY c.cause) AS cause, \
                        mode() WITHIN GROUP (ORDER BY c.last_error) AS last_error \
-                  FROM copies c JOIN wal_files f ON f.id = c.file_id JOIN prefixes p ON p.id = f.prefix_id \
-                 WHERE c.state = 'due' AND ($1 IS NULL OR p.cluster_id = $1) GROUP BY c.repository) d \
+                  FROM copies c CROSS JOIN LATERAL ( \
+                       SELECT f.size_bytes, p.cluster_id FROM wal_files f JOIN prefixes p ON p.id = f.prefix_id \
+                        WHERE f.id = c.file_id OFFSET 0) f \
+                 WHERE c.state = 'due' AND ($1 IS NULL OR f.cluster_id = $1) GROUP BY c.repository) d \
                   ON d.repository = r.name \
            LEFT JOIN ( \
                 SELECT c.repository, count(*) AS expiring \
-                  FROM copies c JOIN wal_files f ON f.id = c.file_id JOIN prefixes p ON p.id = f.prefix_id \
-                 WHERE c.state = 'expiring' AND ($1 IS NULL OR p.cluster_id = $1) GROUP BY c.repository) e \
+                  FROM copies c CROSS JOIN LATERAL ( \
+                       SELECT p.cluster_id FROM wal_files f JOIN prefixes p ON p.id = f.prefix_id \
+                        WHERE f.id = c.file_id OFFSET 0) f \
+                 WHERE c.state = 'expiring' AND ($1 IS NULL OR f.cluster_id = $1) GROUP BY c.repository) e \
                   ON e.repository = r.name \
           ORDER BY r.name",
     )
