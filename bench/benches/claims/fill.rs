@@ -27,7 +27,7 @@ impl Site {
     /// worker serves.
     pub(crate) fn make(world: &World, number: u32) -> Vec<Site> {
         let archive = world.archive().display().to_string();
-        world.runtime().block_on(async {
+        let sites = world.runtime().block_on(async {
             let catalog = catalog(world);
             let mut conn = connect(&catalog).await;
             repositories::ensure_repositories(&mut conn, &clouds())
@@ -58,7 +58,17 @@ impl Site {
                 });
             }
             sites
-        })
+        });
+        Site::identify(world);
+        sites
+    }
+
+    /// As the first segment of each would have told, so that retention takes them for real.
+    fn identify(world: &World) {
+        sql(
+            world,
+            "UPDATE prefixes SET system_id = 7000000000000000000 + id, segment_size = 16777216",
+        );
     }
 }
 
