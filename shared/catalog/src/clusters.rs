@@ -9,7 +9,7 @@ use walferry_wal::{SegmentSize, SystemId};
 
 use crate::error::CatalogError;
 use crate::ids::{ClusterId, DirectoryId, PrefixId};
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// Serialises whoever opens a prefix: two clusters must not open overlapping ones at once.
 const PREFIX_LOCK: i64 = 0x7072_6566_6978;
@@ -73,6 +73,7 @@ pub async fn ensure_cluster(
              SELECT id FROM made UNION ALL SELECT id FROM clusters WHERE name = $1",
         )
         .bind::<Text, _>(name)
+        .kept()
         .get_result::<rows::Id>(conn)
         .await?;
         let cluster = ClusterId(id.id);
@@ -112,6 +113,7 @@ pub async fn clusters(conn: &mut AsyncPgConnection) -> Result<Vec<Cluster>, Cata
         "SELECT c.name, {PREFIX_COLUMNS} FROM clusters c JOIN prefixes p ON p.cluster_id = c.id \
           WHERE p.closed_at IS NULL ORDER BY c.name"
     ))
+    .kept()
     .load::<Row>(conn)
     .await?
     .into_iter()
@@ -135,6 +137,7 @@ pub async fn prefixes(
         "SELECT {PREFIX_COLUMNS} FROM prefixes p WHERE p.cluster_id = $1 ORDER BY p.id"
     ))
     .bind::<BigInt, _>(cluster.0)
+    .kept()
     .load::<PrefixRow>(conn)
     .await?
     .into_iter()
@@ -160,6 +163,7 @@ pub async fn set_identity(
     ))
     .bind::<BigInt, _>(prefix.0)
     .bind::<Text, _>(system.to_string())
+    .kept()
     .load::<PrefixRow>(conn)
     .await?;
     if let Some(elsewhere) = elsewhere.into_iter().next() {
@@ -178,6 +182,7 @@ pub async fn set_identity(
     .bind::<BigInt, _>(prefix.0)
     .bind::<Text, _>(system.to_string())
     .bind::<BigInt, _>(rows::bits(segment_size.bytes()))
+    .kept()
     .load::<PrefixRow>(conn)
     .await?
     .into_iter()
@@ -215,6 +220,7 @@ pub async fn open_next_prefix(
               WHERE cluster_id = $1 AND closed_at IS NULL",
         )
         .bind::<BigInt, _>(cluster.0)
+        .kept()
         .execute(conn)
         .await?;
         open_prefix(conn, cluster, next).await
@@ -236,6 +242,7 @@ pub async fn ensure_directory(
     .bind::<BigInt, _>(cluster.0)
     .bind::<Text, _>(name)
     .bind::<Text, _>(path)
+    .kept()
     .get_result::<rows::Id>(conn)
     .await?;
     Ok(DirectoryId(row.id))
@@ -279,6 +286,7 @@ pub async fn directories(
            FROM directories WHERE $1 IS NULL OR cluster_id = $1 ORDER BY cluster_id, name",
     )
     .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
+    .kept()
     .load::<Row>(conn)
     .await?;
     let count = |number: Option<i64>| number.map(i64::cast_unsigned);
@@ -304,6 +312,7 @@ pub async fn directories(
 async fn lock_prefixes(conn: &mut AsyncPgConnection) -> Result<(), CatalogError> {
     diesel::sql_query("SELECT pg_advisory_xact_lock($1)")
         .bind::<BigInt, _>(PREFIX_LOCK)
+        .kept()
         .execute(conn)
         .await?;
     Ok(())
@@ -329,6 +338,7 @@ async fn open_prefix(
           WHERE starts_with(p.key_prefix, $1) OR starts_with($1, p.key_prefix) LIMIT 1",
     )
     .bind::<Text, _>(prefix.as_str())
+    .kept()
     .load::<Taken>(conn)
     .await?;
     if let Some(taken) = taken.into_iter().next() {
@@ -343,6 +353,7 @@ async fn open_prefix(
     ))
     .bind::<BigInt, _>(cluster.0)
     .bind::<Text, _>(prefix.as_str())
+    .kept()
     .get_result::<PrefixRow>(conn)
     .await?
     .parse()

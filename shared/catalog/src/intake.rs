@@ -13,7 +13,7 @@ use crate::error::CatalogError;
 use crate::events;
 use crate::ids::{ClusterId, DirectoryId, PrefixId};
 use crate::repositories::texts;
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// Rows per statement: locks are held briefly even when 100,000 files are new.
 const BATCH: usize = 5000;
@@ -149,6 +149,7 @@ pub async fn gone(
     )
     .bind::<BigInt, _>(directory.0)
     .bind::<Array<Text>, _>(&names)
+    .kept()
     .execute(conn)
     .await?;
     // Whoever holds a claim finds out when it releases it; for the others nothing is left to
@@ -163,6 +164,7 @@ pub async fn gone(
     )
     .bind::<BigInt, _>(directory.0)
     .bind::<Array<Text>, _>(&names)
+    .kept()
     .execute(conn)
     .await?;
     let vanished = diesel::sql_query(
@@ -175,6 +177,7 @@ pub async fn gone(
     )
     .bind::<BigInt, _>(directory.0)
     .bind::<Array<Text>, _>(&names)
+    .kept()
     .load::<rows::Value>(conn)
     .await?;
     let vanished: Vec<WalFile> = vanished
@@ -221,6 +224,7 @@ pub async fn touch_scan(
     .bind::<BigInt, _>(rows::bits(report.fs_total))
     .bind::<BigInt, _>(rows::bits(report.fs_available))
     .bind::<Nullable<Timestamptz>, _>(report.newest_arrival)
+    .kept()
     .execute(conn)
     .await?;
     Ok(())
@@ -235,6 +239,7 @@ pub async fn scan_failed(
     diesel::sql_query("UPDATE directories SET scan_error = $2 WHERE id = $1")
         .bind::<BigInt, _>(directory.0)
         .bind::<Text, _>(error)
+        .kept()
         .execute(conn)
         .await?;
     Ok(())
@@ -299,6 +304,7 @@ async fn register_batch(
     .bind::<Array<BigInt>, _>(columns.mtime_ns)
     .bind::<Array<Timestamptz>, _>(files.iter().map(|file| file.mtime).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(texts(required))
+    .kept()
     .get_result::<Counts>(conn)
     .await?;
     Ok(Registered {
@@ -323,6 +329,7 @@ async fn cluster_of(
 ) -> Result<Option<ClusterId>, CatalogError> {
     let rows = diesel::sql_query("SELECT cluster_id AS id FROM directories WHERE id = $1")
         .bind::<BigInt, _>(directory.0)
+        .kept()
         .load::<rows::Id>(conn)
         .await?;
     Ok(rows.into_iter().next().map(|row| ClusterId(row.id)))
@@ -346,6 +353,7 @@ async fn live(
           WHERE l.directory_id = $1 AND l.deleted_at IS NULL"
     ))
     .bind::<BigInt, _>(directory.0)
+    .kept()
     .load::<Row>(conn)
     .await?
     .into_iter()

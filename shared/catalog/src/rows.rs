@@ -4,6 +4,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use diesel::QueryableByName;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::result::QueryResult;
 use diesel::sql_types::{BigInt, Text};
 use walferry_proof::{Md5, Sha256};
 
@@ -68,4 +71,38 @@ pub(crate) fn malformed(what: &'static str, value: impl ToString) -> CatalogErro
         what,
         value: value.to_string(),
     }
+}
+
+/// A query whose statement the connection keeps, so that it is parsed once and not by each call.
+///
+/// Only for SQL of which there are a few: what differs from call to call is bound.
+pub(crate) trait Keep: Sized {
+    fn kept(self) -> Kept<Self> {
+        Kept(self)
+    }
+}
+
+impl<Q> Keep for Q where Q: Query + QueryFragment<Pg> {}
+
+pub(crate) struct Kept<Q>(Q);
+
+impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Kept<Q> {
+    fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(pass)
+    }
+
+    // `sql_query` says no, since it cannot know how many different texts there will be.
+    fn is_safe_to_cache_prepared(&self, _: &Pg) -> QueryResult<bool> {
+        Ok(true)
+    }
+}
+
+/// Told apart by their text.
+impl<Q> QueryId for Kept<Q> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<Q: Query> Query for Kept<Q> {
+    type SqlType = Q::SqlType;
 }

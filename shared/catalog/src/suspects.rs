@@ -7,7 +7,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::error::CatalogError;
 use crate::ids::{ClusterId, DirectoryId};
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 #[derive(Debug, Clone)]
 pub struct NewSuspect {
@@ -57,6 +57,7 @@ pub async fn report(
     .bind::<Array<Text>, _>(column(|suspect| &suspect.reason_code))
     .bind::<Array<Text>, _>(column(|suspect| &suspect.reason))
     .bind::<Array<Bool>, _>(suspects.iter().map(|s| s.critical).collect::<Vec<_>>())
+    .kept()
     .execute(conn)
     .await?;
     Ok(())
@@ -71,6 +72,7 @@ pub async fn clear(
     diesel::sql_query("DELETE FROM suspects WHERE directory_id = $1 AND name = ANY ($2)")
         .bind::<BigInt, _>(directory.0)
         .bind::<Array<Text>, _>(names)
+        .kept()
         .execute(conn)
         .await?;
     Ok(())
@@ -93,6 +95,7 @@ pub async fn keep_only(
     )
     .bind::<BigInt, _>(directory.0)
     .bind::<Array<Text>, _>(names)
+    .kept()
     .execute(conn)
     .await?;
     Ok(())
@@ -110,6 +113,7 @@ pub async fn count(conn: &mut AsyncPgConnection, cluster: ClusterId) -> Result<u
           WHERE d.cluster_id = $1",
     )
     .bind::<BigInt, _>(cluster.0)
+    .kept()
     .get_result(conn)
     .await?;
     rows::count("count", row.suspects)
@@ -150,6 +154,7 @@ pub async fn list(
           WHERE $1 IS NULL OR d.cluster_id = $1 ORDER BY c.name, d.name, s.name",
     )
     .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
+    .kept()
     .load::<Row>(conn)
     .await?;
     Ok(rows

@@ -14,7 +14,7 @@ use super::take::{CRASH_BACKOFF, CRASHES_BEFORE_ALONE, ClaimRequest};
 use crate::error::CatalogError;
 use crate::ids::ClusterId;
 use crate::repositories::texts;
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// Unfinished files of one cluster or of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,7 @@ pub async fn next_wakeup(
     ))
     .bind::<Nullable<BigInt>, _>(request.cluster.map(|id| id.0))
     .bind::<Array<Text>, _>(texts(request.repositories_up))
+    .kept()
     .get_result::<Wait>(conn)
     .await?;
     Ok(row
@@ -117,6 +118,7 @@ pub async fn backlog(
            FROM unfinished f"
     ))
     .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
+    .kept()
     .get_result::<Row>(conn)
     .await?;
     Ok(Backlog {
@@ -159,6 +161,7 @@ async fn due_now(
     )
     .bind::<Text, _>(repository.as_str())
     .bind::<BigInt, _>(limit)
+    .kept()
     .execute(conn)
     .await?;
     Ok(changed as u64)

@@ -8,7 +8,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::error::CatalogError;
 use crate::ids::{Attempt, ClaimToken, FileId};
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// What every write of a claim repeats: `$1` is the file, `$2` the attempt.
 ///
@@ -90,6 +90,7 @@ pub async fn renew(
             .collect::<Vec<_>>(),
     )
     .bind::<Double, _>(rows::seconds(lease))
+    .kept()
     .load::<Held>(conn)
     .await?;
     Ok(held
@@ -109,6 +110,7 @@ pub async fn still_held(
     let held = diesel::sql_query(format!("SELECT f.id FROM wal_files f WHERE {FENCE}"))
         .bind::<BigInt, _>(claim.file.0)
         .bind::<Integer, _>(claim.attempt.0)
+        .kept()
         .load::<rows::Id>(conn)
         .await?;
     Ok(!held.is_empty())
@@ -149,6 +151,7 @@ pub async fn release(
     .bind::<Nullable<Text>, _>(error)
     .bind::<Nullable<Text>, _>(cause)
     .bind::<Double, _>(rows::seconds(wait))
+    .kept()
     .execute(conn)
     .await?;
     if changed == 0 {
@@ -165,6 +168,7 @@ pub async fn release_all(conn: &mut AsyncPgConnection, worker: &str) -> Result<u
           WHERE f.claimed_by = $1 AND f.lease_until > clock_timestamp()"
     ))
     .bind::<Text, _>(worker)
+    .kept()
     .execute(conn)
     .await?;
     Ok(changed as u64)

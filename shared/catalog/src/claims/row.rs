@@ -18,7 +18,7 @@ use crate::clusters::{Prefix, PrefixRow};
 use crate::error::CatalogError;
 use crate::ids::{Attempt, ClaimToken, DirectoryId, FileId};
 use crate::intake::{LocalStat, STAT_COLUMNS, StatRow};
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// A file that is this worker's until the lease ends.
 #[derive(Debug, Clone)]
@@ -232,6 +232,7 @@ async fn copies_of(
            FROM copies WHERE file_id = ANY ($1) ORDER BY file_id, repository",
     )
     .bind::<Array<BigInt>, _>(files)
+    .kept()
     .load::<Row>(conn)
     .await?;
     let mut copies: HashMap<i64, Vec<Copy>> = HashMap::new();
@@ -275,6 +276,7 @@ async fn local_of(
           ORDER BY l.id"
     ))
     .bind::<Array<BigInt>, _>(files)
+    .kept()
     .load::<Row>(conn)
     .await?;
     let mut local: HashMap<i64, Vec<LocalFile>> = HashMap::new();

@@ -14,7 +14,7 @@ use crate::completion::Enough;
 use crate::error::CatalogError;
 use crate::ids::{ClusterId, DirectoryId};
 use crate::repositories::texts;
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// A file whose claims ended this often in a crash is tried alone and last.
 pub const CRASHES_BEFORE_ALONE: i32 = 3;
@@ -157,6 +157,7 @@ async fn run(
         .bind::<Nullable<BigInt>, _>(request.enough.copies())
         .bind::<Nullable<Text>, _>(repository)
         .bind::<Array<BigInt>, _>(prefixes)
+        .kept()
         .load(conn)
         .await?;
     Ok(claimed)
@@ -198,6 +199,7 @@ async fn unfinished(
     .bind::<Nullable<BigInt>, _>(request.cluster.map(|id| id.0))
     .bind::<Double, _>(rows::seconds(request.longest_delay))
     .bind::<Array<Text>, _>(texts(request.repositories_up))
+    .kept()
     .get_result::<Row>(conn)
     .await?;
     Ok(Unfinished {

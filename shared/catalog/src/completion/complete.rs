@@ -10,7 +10,7 @@ use super::proof::{Archived, Enough, LockedFile, Standing};
 use crate::claims::{COPY_DUE, NOTHING_LEFT};
 use crate::error::CatalogError;
 use crate::ids::ClaimToken;
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// A copy that this claim could not make.
 #[derive(Debug, Clone)]
@@ -62,6 +62,7 @@ pub async fn complete(
             // What follows this commit is an unlink. A crash right after it must find the
             // commit on the catalog's disk, whatever a pooler or a role made of the session.
             diesel::sql_query("SET LOCAL synchronous_commit = on")
+                .kept()
                 .execute(conn)
                 .await?;
             let file = LockedFile::lock(conn, claim).await?;
@@ -112,6 +113,7 @@ async fn record_verified(
     .bind::<Text, _>(proof.repository().as_str())
     .bind::<BigInt, _>(rows::bits(proof.stored_size()))
     .bind::<Text, _>(proof.mode().as_str())
+    .kept()
     .execute(conn)
     .await?;
     Ok(())
@@ -130,6 +132,7 @@ async fn record_stored(
           WHERE f.id = $1 AND f.compressed_size IS DISTINCT FROM c.stored_size",
     )
     .bind::<BigInt, _>(claim.file.0)
+    .kept()
     .execute(conn)
     .await?;
     Ok(())
@@ -151,6 +154,7 @@ async fn record_failure(
     .bind::<Text, _>(&failure.error)
     .bind::<Text, _>(&failure.cause)
     .bind::<Double, _>(rows::seconds(failure.retry_after))
+    .kept()
     .execute(conn)
     .await?;
     Ok(())
@@ -172,6 +176,7 @@ async fn settle(
         )
         .bind::<BigInt, _>(claim.file.0)
         .bind::<Integer, _>(claim.attempt.0)
+        .kept()
         .execute(conn)
         .await?;
     }
@@ -195,6 +200,7 @@ pub(super) async fn finish(
         "UPDATE copies c SET parked = true WHERE c.file_id = $1 AND {COPY_DUE} AND NOT c.parked"
     ))
     .bind::<BigInt, _>(claim.file.0)
+    .kept()
     .execute(conn)
     .await?;
     diesel::sql_query(format!(
@@ -207,6 +213,7 @@ pub(super) async fn finish(
     .bind::<BigInt, _>(claim.file.0)
     .bind::<Integer, _>(claim.attempt.0)
     .bind::<Double, _>(rows::seconds(wait))
+    .kept()
     .execute(conn)
     .await?;
     Ok(())

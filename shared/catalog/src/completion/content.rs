@@ -8,7 +8,7 @@ use walferry_proof::{Md5, Sha256};
 use crate::claims::{Encoder, FENCE, lost};
 use crate::error::CatalogError;
 use crate::ids::ClaimToken;
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// What packing a file gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub async fn choose_encoder(
     .bind::<Integer, _>(claim.attempt.0)
     .bind::<Text, _>(&wanted.name)
     .bind::<SmallInt, _>(i16::from(wanted.level))
+    .kept()
     .load::<Row>(conn)
     .await?
     .into_iter()
@@ -82,6 +83,7 @@ pub async fn set_packed(
     .bind::<SmallInt, _>(i16::from(packed.encoder.level))
     .bind::<BigInt, _>(rows::bits(packed.compressed_size))
     .bind::<Binary, _>(packed.compressed_md5.to_bytes().to_vec())
+    .kept()
     .execute(conn)
     .await?;
     settle(conn, claim, packed.sha256, changed).await
@@ -105,6 +107,7 @@ pub async fn set_content(
     .bind::<Integer, _>(claim.attempt.0)
     .bind::<Binary, _>(sha256.to_bytes().to_vec())
     .bind::<BigInt, _>(rows::bits(size))
+    .kept()
     .execute(conn)
     .await?;
     settle(conn, claim, sha256, changed).await
@@ -132,6 +135,7 @@ async fn settle(
     ))
     .bind::<BigInt, _>(claim.file.0)
     .bind::<Integer, _>(claim.attempt.0)
+    .kept()
     .load::<Row>(conn)
     .await?
     .into_iter()

@@ -14,7 +14,7 @@ use crate::claims::{FENCE, STILL_THERE, lost};
 use crate::error::CatalogError;
 use crate::ids::{ClaimToken, DirectoryId, FileId};
 use crate::intake::LocalStat;
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// When a local file may be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,7 @@ pub async fn local_deleted(
         .bind::<Array<BigInt>, _>(column(|at| rows::bits(at.1.ino)))
         .bind::<Array<BigInt>, _>(column(|at| rows::bits(at.1.size)))
         .bind::<Array<BigInt>, _>(column(|at| at.1.mtime_ns))
+        .kept()
         .execute(conn)
         .await?;
         let standing = Standing::read(conn, claim.file).await?;
@@ -207,6 +208,7 @@ impl LockedFile {
         ))
         .bind::<BigInt, _>(claim.file.0)
         .bind::<Integer, _>(claim.attempt.0)
+        .kept()
         .load::<Row>(conn)
         .await?
         .into_iter()
@@ -267,6 +269,7 @@ impl Standing {
               WHERE file_id = $1 ORDER BY repository",
         )
         .bind::<BigInt, _>(file.0)
+        .kept()
         .load::<Copy>(conn)
         .await?;
         let local = diesel::sql_query(format!(
@@ -274,6 +277,7 @@ impl Standing {
                 AND l.quarantined_at IS NULL"
         ))
         .bind::<BigInt, _>(file.0)
+        .kept()
         .load::<rows::Id>(conn)
         .await?;
         let mut standing = Self {

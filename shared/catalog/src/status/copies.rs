@@ -8,7 +8,7 @@ use walferry_proof::RepositoryName;
 
 use crate::error::CatalogError;
 use crate::ids::ClusterId;
-use crate::rows;
+use crate::rows::{self, Keep as _};
 
 /// Files by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,6 +63,7 @@ pub async fn counts(
           WHERE $1 IS NULL OR p.cluster_id = $1 GROUP BY f.status",
     )
     .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
+    .kept()
     .load::<Row>(conn)
     .await?;
     let mut counts = Counts::default();
@@ -132,6 +133,7 @@ pub async fn repositories(
           ORDER BY r.name",
     )
     .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
+    .kept()
     .load::<Row>(conn)
     .await?;
     found
