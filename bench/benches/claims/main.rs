@@ -78,7 +78,7 @@ fn main() -> ExitCode {
                 settings.backlog,
             ));
         }
-        read.extend(plans::read_twice(&world, &sites, size));
+        read.extend(plans::read_all(&world, &sites, size));
         eprintln!(
             "bench: a backlog of {} segments",
             calls::forget_backlog(&world)

@@ -39,15 +39,29 @@ struct Plan {
 #[derive(Debug)]
 pub(crate) struct Reading {
     size: u64,
-    /// The planner knows of the backlog.
-    fresh: bool,
+    planner: Planner,
     plans: Vec<Plan>,
+}
+
+/// What the planner knows.
+#[derive(Debug, Clone, Copy)]
+enum Planner {
+    /// No backlog: its statistics are older.
+    Before,
+    /// The backlog.
+    Since,
+    /// The backlog, but not what is asked for: one plan serves every call of a connection.
+    Generic,
 }
 
 impl Reading {
     fn what(&self) -> String {
-        let when = if self.fresh { "since" } else { "before" };
-        format!("{} segments, looked {when}", self.size)
+        let when = match self.planner {
+            Planner::Before => "looked before",
+            Planner::Since => "looked since",
+            Planner::Generic => "generic plans",
+        };
+        format!("{} segments, {when}", self.size)
     }
 
     fn of(&self, call: &str) -> impl Iterator<Item = &Plan> {
@@ -57,18 +71,28 @@ impl Reading {
     }
 }
 
-/// Reads twice: as the planner's statistics are since the catalog was filled, and with new ones.
-pub(crate) fn read_twice(world: &World, sites: &[Site], size: u64) -> [Reading; 2] {
-    [false, true].map(|fresh| {
-        if fresh {
-            sql(world, "ANALYZE wal_files, copies, local_files");
-        }
-        Reading {
-            size,
-            fresh,
-            plans: read(world, sites),
-        }
-    })
+/// Reads with each planner: PostgreSQL may choose any of the three.
+pub(crate) fn read_all(world: &World, sites: &[Site], size: u64) -> Vec<Reading> {
+    [Planner::Before, Planner::Since, Planner::Generic]
+        .map(|planner| {
+            let mode = match planner {
+                Planner::Before => "auto",
+                Planner::Since => {
+                    sql(world, "ANALYZE wal_files, copies, local_files");
+                    "auto"
+                }
+                Planner::Generic => "force_generic_plan",
+            };
+            explain(world, &[("plan_cache_mode", mode)]);
+            let plans = read(world, sites);
+            explain(world, &[("plan_cache_mode", "auto")]);
+            Reading {
+                size,
+                planner,
+                plans,
+            }
+        })
+        .into()
 }
 
 /// What the hot calls ran, in their order; there is a backlog.
@@ -364,11 +388,16 @@ impl Plan {
 }
 
 pub(crate) fn tell(read: &[Reading], report: &mut Report) {
-    let Some(last) = read.last() else { return };
+    let Some(last) = read
+        .iter()
+        .rfind(|one| matches!(one.planner, Planner::Since))
+    else {
+        return;
+    };
     report.paragraph(
         "### The hot queries\n\nWhat the server ran for each call, from its own log (`auto_explain`, which makes it slower): \
          statements, and the milliseconds of them all. A planner that last looked before the backlog came believes that \
-         there is none; one that looked since knows of it. Both have to do.",
+         there is none; one that looked since knows of it; a generic plan serves every call of a connection. Each has to do.",
     );
     let mut calls: Vec<&'static str> = last.plans.iter().map(|plan| plan.call).collect();
     calls.dedup();

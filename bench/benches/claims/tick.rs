@@ -26,21 +26,24 @@ pub(crate) struct Ticks {
     grown: BTreeMap<String, i64>,
     /// Statements of the ticks that wrote: text, calls, rows, bytes of WAL.
     writes: Vec<[String; 4]>,
-    /// Retention jobs during the ticks, and how long one takes that finds nothing to do.
-    retentions: i64,
+    /// Retention runs that followed the first ticks, and how long one takes that finds nothing to do.
+    followed: i64,
     retention: Duration,
 }
 
 pub(crate) fn measure(world: &World, size: u64, number: u32) -> Ticks {
+    let runs = || world.number("SELECT coalesce(max(id), 0) FROM retention_runs");
+    let runs_before = runs();
     let worker = world.worker();
     worker.await_ready();
     quiet(world);
-    // The worker's first may note that it is there.
+    // The worker's first two, one at its start, may note that it is there, and what follows from it takes its time.
     job(world, TICK);
+    empty(world);
     quiet(world);
+    let followed = runs() - runs_before;
     reset(world);
     let (before, lsn) = (tables(world), position(world));
-    let enqueued_before = enqueued(world);
     let times = (0..number).map(|_| job(world, TICK)).collect();
     empty(world);
     let wal = position(world) - lsn;
@@ -75,7 +78,7 @@ pub(crate) fn measure(world: &World, size: u64, number: u32) -> Ticks {
             .filter(|(_, bytes)| *bytes != 0)
             .collect(),
         writes: writes(world),
-        retentions: enqueued(world) - enqueued_before - i64::from(number),
+        followed,
         retention: Duration::ZERO,
     };
     let ticks = Ticks {
@@ -103,12 +106,6 @@ fn job(world: &World, name: &str) -> Duration {
     let fields = fields(&["leased_ms", "ended_ms"]);
     let time = |at: usize| fields[at].parse::<u64>().expect("a time in milliseconds");
     Duration::from_millis(time(1) - time(0))
-}
-
-fn enqueued(world: &World) -> i64 {
-    world
-        .redis()
-        .integer(&["HGET", "{backups}:counts", "enqueued"])
 }
 
 /// Waits until no job is under way or waits.
@@ -191,7 +188,7 @@ pub(crate) fn tell(ticks: &[Ticks], report: &mut Report) {
                     .map(|(table, bytes)| format!("{table} {bytes}"))
                     .collect::<Vec<_>>()
                     .join(", "),
-                one.retentions.to_string(),
+                one.followed.to_string(),
                 human(one.retention),
             ]
         })
@@ -206,7 +203,7 @@ pub(crate) fn tell(ticks: &[Ticks], report: &mut Report) {
             "time in the server",
             "WAL bytes a tick",
             "tables that grew (bytes)",
-            "jobs that followed",
+            "retention runs that followed",
             "a retention job",
         ],
         &rows,
@@ -238,6 +235,12 @@ pub(crate) fn tell(ticks: &[Ticks], report: &mut Report) {
         "an idle tick writes nothing into the catalog",
         &format!("{wrote} statements wrote"),
         wrote == 0,
+    );
+    let followed: i64 = ticks.iter().map(|one| one.followed).sum();
+    report.goal(
+        "an idle tick starts no job that reads the archive or writes",
+        &format!("{followed} retention runs followed"),
+        followed == 0,
     );
     let grown: i64 = ticks.iter().flat_map(|one| one.grown.values()).sum();
     report.goal(
