@@ -615,3 +615,27 @@ async fn what_is_done_is_never_looked_at_again_by_a_claim() {
         "claims read {rows} rows to find one among 20,001"
     );
 }
+
+#[tokio::test]
+async fn a_claim_does_not_walk_a_backlog_that_the_statistics_do_not_know() {
+    const READ: &str = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes \
+                         WHERE indexrelname IN ('copies_due', 'local_files_live', 'wal_files_unfinished')";
+    let mut world = World::new().await;
+    world.archived(&[&segment(1)]).await;
+    world.sql("VACUUM ANALYZE").await;
+    let files: Vec<_> = (2..2000).map(|n| world.found(&segment(n))).collect();
+    world.register_files(&files).await;
+    let before = read(&mut world, READ).await;
+    let claim = world.claim_one("w").await;
+    world.archive(&claim).await;
+    let read = read(&mut world, READ).await - before;
+    assert!(read < 100, "{read} entries were read for one file");
+}
+
+/// A statistic of the server, with what this connection did up to now.
+async fn read(world: &mut World, query: &str) -> i64 {
+    world.sql("SELECT pg_stat_force_next_flush()").await;
+    world.sql("SELECT 1").await;
+    let value = world.value(query).await;
+    value.expect("a number").parse().expect("a number")
+}

@@ -209,3 +209,50 @@ async fn a_file_handed_over_while_it_expires_is_registered_anew_once_it_is_gone(
     world.register_files(&[file]).await;
     assert!(!world.claim_one("w").await.verified_before);
 }
+
+#[tokio::test]
+async fn a_scan_that_finds_what_is_noted_writes_nothing_until_the_note_is_old() {
+    let mut world = World::new().await;
+    let report = intake::ScanReport {
+        scanned_by: "w".to_owned(),
+        files: 0,
+        bytes: 0,
+        fs_total: 1000,
+        fs_available: 500,
+        newest_arrival: None,
+    };
+    let more = |files| intake::ScanReport {
+        files,
+        ..report.clone()
+    };
+    let fuller = |fs_available| intake::ScanReport {
+        fs_available,
+        ..report.clone()
+    };
+    assert!(is_noted(&mut world, &report).await, "the first");
+    assert!(!is_noted(&mut world, &report).await, "the same again");
+    assert!(!is_noted(&mut world, &fuller(491)).await, "hardly fuller");
+    assert!(is_noted(&mut world, &fuller(489)).await, "fuller");
+    assert!(is_noted(&mut world, &more(1)).await, "a file");
+    for ago in ["8 min", "-1 h"] {
+        let long_ago =
+            format!("UPDATE directories SET last_scan_at = clock_timestamp() - interval '{ago}'");
+        world.sql(&long_ago).await;
+        assert!(is_noted(&mut world, &more(1)).await, "noted {ago} ago");
+    }
+    let directory = world.directory;
+    intake::scan_failed(&mut world.conn, directory, "away")
+        .await
+        .unwrap();
+    assert!(is_noted(&mut world, &more(1)).await, "it failed before");
+}
+
+async fn is_noted(world: &mut World, report: &intake::ScanReport) -> bool {
+    let row = "SELECT ctid FROM directories";
+    let before = world.value(row).await;
+    let directory = world.directory;
+    intake::touch_scan(&mut world.conn, directory, report)
+        .await
+        .unwrap();
+    world.value(row).await != before
+}
