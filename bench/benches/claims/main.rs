@@ -4,12 +4,15 @@
 //! The calls are the product's own (`walferry-catalog`), the server is a real PostgreSQL, and
 //! the ticks are jobs that a real worker runs.
 
+mod asked;
 mod calls;
 mod fill;
+mod log;
 mod plans;
 mod server;
 mod sizes;
 mod tick;
+mod worker;
 
 use std::process::ExitCode;
 use std::time::Duration;
