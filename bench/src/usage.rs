@@ -47,6 +47,27 @@ impl Usage {
         }
     }
 
+    /// The processor time that those threads of this process used so far whose name begins so.
+    #[must_use]
+    pub fn of_own_threads(name: &str) -> Duration {
+        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+        let ticks: u64 = threads
+            .flatten()
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
+            .filter_map(|stat| {
+                let (head, rest) = stat.rsplit_once(')')?;
+                let (_, thread) = head.split_once('(')?;
+                thread.starts_with(name).then(|| {
+                    let fields = rest.split_whitespace().skip(11).take(2);
+                    fields
+                        .filter_map(|field| field.parse::<u64>().ok())
+                        .sum::<u64>()
+                })
+            })
+            .sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
     /// The processor time that the children this process has waited for used so far: the
     /// difference around a command is what that command, and what it waited for, used.
     #[must_use]

@@ -120,7 +120,8 @@ impl Authority {
         front
     }
 
-    fn acceptor(&self) -> TlsAcceptor {
+    /// TLS as 127.0.0.1, for a front of one's own.
+    pub fn acceptor(&self) -> TlsAcceptor {
         let (certificate, key) = self.issue();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a key");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
