@@ -6,7 +6,7 @@ mod processes;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use walferry_tests::process::{self, Finished};
 use walferry_tests::{Bucket, Cloud, Postgres, User};
@@ -112,13 +112,24 @@ impl PgBackRest {
 
     /// Hands over one file of `pg_wal`, as PostgreSQL does. It returns when the file is in
     /// both repositories, which asynchronous processes may have seen to before.
+    ///
+    /// # Panics
+    /// When pgBackRest cannot be started.
     #[must_use]
     pub fn archive_push(&self, name: &str) -> Finished {
-        process::run(
-            self.command()
-                .arg("archive-push")
-                .arg(format!("pg_wal/{name}")),
-        )
+        let mut command = self.command();
+        command.arg("archive-push").arg(format!("pg_wal/{name}"));
+        // Waited for and not polled: the caller measures how long it took.
+        let ended = command
+            .stdin(Stdio::null())
+            .output()
+            .expect("pgbackrest starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Finished {
+            code: process::shell_code(ended.status),
+            stdout: text(&ended.stdout),
+            stderr: text(&ended.stderr),
+        }
     }
 
     /// The same as an `archive_command`.
@@ -153,6 +164,12 @@ impl PgBackRest {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How it was set up.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// How it was set up, in words: `gz 9, process-max 2, asynchronous`.

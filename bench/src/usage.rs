@@ -47,6 +47,37 @@ impl Usage {
         }
     }
 
+    /// What process `id` and all its living descendants used so far, together: a server with
+    /// a process for each connection. Memory that they share counts for each.
+    #[must_use]
+    pub fn of_tree(id: u32) -> Usage {
+        let parents: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let child = entry.file_name().to_str()?.parse().ok()?;
+                let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+                let (_, rest) = stat.rsplit_once(')')?;
+                Some((child, rest.split_whitespace().nth(1)?.parse().ok()?))
+            })
+            .collect();
+        let mut tree = vec![id];
+        let mut at = 0;
+        while let Some(parent) = tree.get(at).copied() {
+            let children = parents.iter().filter(|(_, of)| *of == parent);
+            tree.extend(children.map(|(child, _)| *child));
+            at += 1;
+        }
+        tree.into_iter()
+            .map(Usage::of)
+            .fold(Usage::default(), |sum, one| Usage {
+                cpu: sum.cpu + one.cpu,
+                rss: sum.rss + one.rss,
+                peak_rss: sum.peak_rss + one.peak_rss,
+            })
+    }
+
     /// The processor time that those threads of this process used so far whose name begins so.
     #[must_use]
     pub fn of_own_threads(name: &str) -> Duration {
@@ -114,5 +145,21 @@ mod tests {
         );
         assert!(after.peak_rss >= 40_000_000, "{after:?}");
         drop(memory);
+    }
+
+    #[test]
+    fn a_tree_is_a_process_with_its_children() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "timeout 1 sh -c 'while :; do :; done'; wait"])
+            .spawn()
+            .expect("start a shell");
+        std::thread::sleep(Duration::from_millis(300));
+        let (alone, tree) = (Usage::of(child.id()), Usage::of_tree(child.id()));
+        child.kill().expect("kill the shell");
+        child.wait().expect("wait for it");
+        assert!(
+            tree.cpu > alone.cpu + Duration::from_millis(50),
+            "{alone:?} {tree:?}"
+        );
     }
 }
