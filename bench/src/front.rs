@@ -6,6 +6,8 @@ mod link;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -27,6 +29,7 @@ const THREADS: &str = "front";
 #[derive(Debug)]
 pub struct Fronts {
     authority: Authority,
+    connections: Arc<AtomicU64>,
     runtime: Runtime,
 }
 
@@ -45,6 +48,7 @@ impl Fronts {
             .expect("a runtime");
         Fronts {
             authority: Authority::new(folder),
+            connections: Arc::default(),
             runtime,
         }
     }
@@ -62,9 +66,11 @@ impl Fronts {
     #[must_use]
     pub fn tls(&self, upstream: SocketAddr) -> SocketAddr {
         let acceptor = self.authority.acceptor();
+        let connections = self.connections.clone();
         let (listener, address) = self.listen();
         self.runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::Relaxed);
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
                     at_once(&client);
@@ -131,10 +137,19 @@ impl Fronts {
             .collect()
     }
 
+    /// How many connections were made over TLS so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// The processor time that the fronts' threads used so far.
     #[must_use]
     pub fn cpu(&self) -> Duration {
-        Usage::of_own_threads(THREADS)
+        Usage::of_threads(std::process::id())
+            .into_iter()
+            .filter_map(|(name, used)| name.starts_with(THREADS).then_some(used))
+            .sum()
     }
 
     fn listen(&self) -> (TcpListener, SocketAddr) {

@@ -41,7 +41,7 @@ impl Usage {
                 .map_or(0, |kilobytes| kilobytes * 1024)
         };
         Usage {
-            cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
+            cpu: ticks_as_time(ticks),
             rss: kilobytes("VmRSS"),
             peak_rss: kilobytes("VmHWM"),
         }
@@ -78,25 +78,23 @@ impl Usage {
             })
     }
 
-    /// The processor time that those threads of this process used so far whose name begins so.
+    /// The processor time that each living thread of process `id` used so far, by its name.
     #[must_use]
-    pub fn of_own_threads(name: &str) -> Duration {
-        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
-        let ticks: u64 = threads
+    pub fn of_threads(id: u32) -> Vec<(String, Duration)> {
+        let threads = std::fs::read_dir(format!("/proc/{id}/task"));
+        threads
+            .into_iter()
+            .flatten()
             .flatten()
             .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
             .filter_map(|stat| {
                 let (head, rest) = stat.rsplit_once(')')?;
-                let (_, thread) = head.split_once('(')?;
-                thread.starts_with(name).then(|| {
-                    let fields = rest.split_whitespace().skip(11).take(2);
-                    fields
-                        .filter_map(|field| field.parse::<u64>().ok())
-                        .sum::<u64>()
-                })
+                let (_, name) = head.split_once('(')?;
+                let fields = rest.split_whitespace().skip(11).take(2);
+                let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+                Some((name.to_owned(), ticks_as_time(ticks)))
             })
-            .sum();
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+            .collect()
     }
 
     /// The processor time that the children this process has waited for used so far: the
@@ -111,8 +109,12 @@ impl Usage {
                 .filter_map(|field| field.parse::<u64>().ok())
                 .sum()
         });
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+        ticks_as_time(ticks)
     }
+}
+
+fn ticks_as_time(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
 /// Bytes as `12.3 MB` (millions).

@@ -37,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) catalog: Duration,
     /// Processor time of Redis.
     pub(crate) redis: Duration,
+    /// Connections that were made to the clouds.
+    pub(crate) connections: u64,
     /// Bytes in each cloud.
     pub(crate) stored: Vec<u64>,
     /// Where its time went: a stage, and seconds in it, all threads together.
@@ -69,6 +71,7 @@ impl Field {
     pub(crate) fn measure(&mut self, name: &str, work: impl FnOnce(&mut Field) -> Own) -> Outcome {
         eprintln!("bench: {name}");
         let before = self.servers();
+        let connections = self.fronts.connections();
         let children = Usage::of_children();
         let own = work(self);
         let cpu = Usage::of_children() - children;
@@ -83,6 +86,7 @@ impl Field {
             fronts: used(1),
             catalog: used(2),
             redis: used(3),
+            connections: self.fronts.connections() - connections,
             ..Outcome::default()
         }
     }

@@ -17,6 +17,7 @@ use walferry_bench::Report;
 use walferry_bench::corpus::{Corpus, Counts, Kind};
 use walferry_bench::front::Link;
 use walferry_bench::pgbackrest::version;
+use walferry_bench::statistics::human;
 use walferry_tests::World;
 
 use field::{Field, Outcome};
@@ -34,9 +35,9 @@ struct Args {
     /// Segments full of random bytes
     #[arg(long, default_value_t = 20)]
     random: usize,
-    /// Round trip to both clouds in the second part, in milliseconds; 0 leaves the part out
-    #[arg(long, default_value_t = 30, value_name = "MS")]
-    latency: u64,
+    /// Round trip to both clouds in the second part; 0ms leaves the part out
+    #[arg(long, default_value = "30ms", value_parser = milliseconds)]
+    latency: Duration,
     /// Leave these out: python, gz9, gz6, zst3, bare
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     skip: Vec<String>,
@@ -48,6 +49,9 @@ struct Args {
         default_value = "python,bare"
     )]
     skip_late: Vec<String>,
+    /// A setting of walferry that differs from its default: archive.level=6
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
     /// Write the report into docs/benchmarks.md
     #[arg(long)]
     write: bool,
@@ -76,19 +80,19 @@ fn main() {
             idle: 0,
         },
     );
-    introduce(&mut report, &corpus);
-    let plain = race(&mut corpus, None, &args.skip);
+    introduce(&mut report, &home, &corpus, &args.set);
+    let plain = race(&mut corpus, None, &args.skip, &args.set);
     present::part(&mut report, "", &plain, &corpus);
-    if args.latency > 0 {
+    if !args.latency.is_zero() {
         let skip: Vec<String> = args.skip.iter().chain(&args.skip_late).cloned().collect();
         let link = Link {
-            round_trip: Duration::from_millis(args.latency),
+            round_trip: args.latency,
             ..Link::default()
         };
-        let late = race(&mut corpus, Some(link), &skip);
+        let late = race(&mut corpus, Some(link), &skip, &args.set);
         report.paragraph(&format!(
-            "### With {} ms round trip in front of both clouds",
-            args.latency
+            "### With {} round trip in front of both clouds",
+            human(args.latency)
         ));
         present::part(&mut report, "-late", &late, &corpus);
     }
@@ -97,29 +101,62 @@ fn main() {
     std::process::exit(i32::from(missed > 0));
 }
 
+/// `30ms` as a time.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix("ms").ok_or("a time is written `30ms`")?;
+    let number = number.parse().map_err(|error| format!("{error}"))?;
+    Ok(Duration::from_millis(number))
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a setting is NAME=VALUE")?;
+    Ok((name.into(), value.into()))
+}
+
 /// What everybody is given.
-fn introduce(report: &mut Report, corpus: &Corpus) {
+fn introduce(report: &mut Report, home: &World, corpus: &Corpus, settings: &[(String, String)]) {
+    let stat = std::process::Command::new("stat")
+        .args(["-f", "-c", "%T"])
+        .arg(home.folder())
+        .output()
+        .expect("ask for the file system's type");
+    let file_system = String::from_utf8_lossy(&stat.stdout);
     let bytes = walferry_bench::usage::megabytes(corpus.bytes());
     report.paragraph(&format!(
         "{} segments of PostgreSQL under pgbench, {bytes}: {} full, {} lightly filled and \
          switched, {} of random bytes. Two clouds on this machine (s3s, TLS in front of each), \
-         the same for everybody; nothing else runs. Everything that was stored was fetched from \
-         both clouds afterwards, unpacked and compared with its original.",
+         the same for everybody; all folders on {}. Everything that was stored was fetched from \
+         both clouds afterwards, unpacked and compared with its original. Time is from the first \
+         step to the last segment in both clouds; memory is summed over a contestant's \
+         processes.",
         corpus.segments().len(),
         corpus.count(Kind::Full),
         corpus.count(Kind::Light),
         corpus.count(Kind::Random),
+        file_system.trim(),
     ));
     report.paragraph(&format!(
-        "pgBackRest is Debian's {}: archive-async=y, process-max=2, two repositories; walferry \
-         runs one worker at its defaults.",
-        version()
+        "{} runs with archive-async=y, process-max=2 and two repositories, called for one \
+         segment after the other as PostgreSQL does; walferry is one worker at its defaults{}.",
+        version(),
+        settings
+            .iter()
+            .map(|(name, value)| format!(", but {name} is {value}"))
+            .collect::<String>()
     ));
 }
 
 /// Everybody who is not skipped, one after the other, in a world of its own.
-fn race(corpus: &mut Corpus, link: Option<Link>, skip: &[String]) -> Vec<Outcome> {
+fn race(
+    corpus: &mut Corpus,
+    link: Option<Link>,
+    skip: &[String],
+    settings: &[(String, String)],
+) -> Vec<Outcome> {
     let mut field = Field::new(link);
+    for (name, value) in settings {
+        field.world.set(name, value);
+    }
     let takes_part = |name: &str| !skip.iter().any(|skipped| skipped == name);
     let stanzas: Vec<_> = [("gz", 9), ("gz", 6), ("zst", 3)]
         .into_iter()

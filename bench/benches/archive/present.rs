@@ -77,6 +77,7 @@ fn servers(report: &mut Report, outcomes: &[Outcome]) {
             let used = [one.clouds, one.fronts, one.catalog, one.redis];
             let mut row = vec![one.name.clone()];
             row.extend(used.map(seconds));
+            row.push(one.connections.to_string());
             row.push(one.remark.clone());
             row
         })
@@ -88,6 +89,7 @@ fn servers(report: &mut Report, outcomes: &[Outcome]) {
             "TLS and link",
             "catalog",
             "Redis",
+            "connections",
             "settings",
         ],
         &rows,
@@ -153,17 +155,23 @@ fn goals(report: &mut Report, ours: &Outcome, peer: &Outcome, segments: usize) {
 
 /// Where the time goes: milliseconds for a segment, by stage.
 fn time(report: &mut Report, outcomes: &[Outcome], segments: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let segments = segments as f64;
     for one in outcomes.iter().filter(|one| !one.stages.is_empty()) {
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-        let each = |seconds: f64| format!("{:.1}", seconds * 1000.0 / segments as f64);
         let rows: Vec<Vec<String>> = one
             .stages
             .iter()
-            .map(|(stage, seconds)| vec![stage.clone(), each(*seconds)])
+            .map(|(stage, seconds)| (stage, seconds * 1000.0 / segments))
+            .filter(|(_, each)| *each >= 0.05)
+            .map(|(stage, each)| vec![stage.clone(), format!("{each:.1}")])
             .collect();
         let title = format!("Where the time of {} goes", one.name);
         report.table(&[&title, "ms a segment"], &rows);
     }
+    report.paragraph(
+        "These are sums over all threads and requests, which overlap: they show what is dear, \
+         not what is waited for.",
+    );
 }
 
 fn speed(one: &Outcome, segments: usize) -> f64 {

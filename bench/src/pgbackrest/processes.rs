@@ -2,6 +2,7 @@
 //! adopted by the next ancestor that asked for orphans, which is this process, so that what
 //! they used is counted here to the tick once they have ended.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -21,6 +22,8 @@ const NAME: &str = "pgbackrest";
 pub struct Processes {
     stop: Arc<AtomicBool>,
     peak: Arc<AtomicU64>,
+    /// Those that were there before.
+    others: Arc<HashSet<u32>>,
     watcher: Option<JoinHandle<()>>,
 }
 
@@ -33,7 +36,7 @@ struct Seen {
 }
 
 impl Processes {
-    /// Begins to watch. [`Usage::of_children`] counts every process of pgBackRest from now
+    /// Begins to watch those that start from now on. [`Usage::of_children`] counts every process of pgBackRest from now
     /// on, when it has ended.
     ///
     /// # Panics
@@ -43,15 +46,18 @@ impl Processes {
         // Any process id sets it, none unsets it.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .expect("a process may adopt its descendants' orphans");
+        // Looking at every process of the machine each time would take time from those that
+        // are watched.
+        let others: Arc<HashSet<u32>> = Arc::new(ids().collect());
         let (stop, peak) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
         );
         let watcher = std::thread::spawn({
-            let (stop, peak) = (stop.clone(), peak.clone());
+            let (stop, peak, others) = (stop.clone(), peak.clone(), others.clone());
             move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let seen = all();
+                    let seen = all(&others);
                     let rss = seen.iter().map(|process| Usage::of(process.id).rss).sum();
                     peak.fetch_max(rss, Ordering::Relaxed);
                     seen.iter().for_each(bury);
@@ -62,6 +68,7 @@ impl Processes {
         Processes {
             stop,
             peak,
+            others,
             watcher: Some(watcher),
         }
     }
@@ -82,7 +89,7 @@ impl Processes {
             Duration::from_secs(60),
             "pgBackRest's processes end",
             || {
-                let left: Vec<u32> = all().iter().map(|process| process.id).collect();
+                let left: Vec<u32> = all(&self.others).iter().map(|process| process.id).collect();
                 walferry_tests::wait::is(left.is_empty(), left)
             },
         );
@@ -110,15 +117,12 @@ fn bury(process: &Seen) {
     }
 }
 
-fn all() -> Vec<Seen> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let id = entry.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+/// The processes of pgBackRest that descend from this one and are not `others`.
+fn all(others: &HashSet<u32>) -> Vec<Seen> {
+    let mut named: Vec<Seen> = ids()
+        .filter(|id| !others.contains(id))
+        .filter_map(|id| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
             let (head, rest) = stat.rsplit_once(')')?;
             let (_, name) = head.split_once('(')?;
             let mut fields = rest.split_whitespace();
@@ -132,5 +136,19 @@ fn all() -> Vec<Seen> {
                 session,
             })
         })
-        .collect()
+        .collect();
+    let mut family = vec![std::process::id()];
+    let mut at = 0;
+    while let Some(parent) = family.get(at).copied() {
+        let children = named.iter().filter(|process| process.parent == parent);
+        family.extend(children.map(|process| process.id));
+        at += 1;
+    }
+    named.retain(|process| family.contains(&process.id));
+    named
+}
+
+fn ids() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
