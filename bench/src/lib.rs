@@ -1,8 +1,11 @@
-//! What the comparisons in `bench/` share: the machine and its noise, what a process used,
-//! percentiles, and a report that is printed, and written into `docs/benchmarks.md`
+//! What the comparisons in `bench/` share: real segments, fronts for the S3 servers, pgBackRest, the
+//! machine and its noise, what a process used, percentiles, and a report that is printed, and written into `docs/benchmarks.md`
 //! word for word. `README.md` beside the manifest lists the comparisons.
 
+pub mod corpus;
+pub mod front;
 pub mod machine;
+pub mod pgbackrest;
 pub mod report;
 pub mod statistics;
 mod svg;

@@ -41,10 +41,60 @@ impl Usage {
                 .map_or(0, |kilobytes| kilobytes * 1024)
         };
         Usage {
-            cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
+            cpu: ticks_as_time(ticks),
             rss: kilobytes("VmRSS"),
             peak_rss: kilobytes("VmHWM"),
         }
+    }
+
+    /// What process `id` and all its living descendants used so far, together: a server with
+    /// a process for each connection. Memory that they share counts for each.
+    #[must_use]
+    pub fn of_tree(id: u32) -> Usage {
+        let parents: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let child = entry.file_name().to_str()?.parse().ok()?;
+                let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+                let (_, rest) = stat.rsplit_once(')')?;
+                Some((child, rest.split_whitespace().nth(1)?.parse().ok()?))
+            })
+            .collect();
+        let mut tree = vec![id];
+        let mut at = 0;
+        while let Some(parent) = tree.get(at).copied() {
+            let children = parents.iter().filter(|(_, of)| *of == parent);
+            tree.extend(children.map(|(child, _)| *child));
+            at += 1;
+        }
+        tree.into_iter()
+            .map(Usage::of)
+            .fold(Usage::default(), |sum, one| Usage {
+                cpu: sum.cpu + one.cpu,
+                rss: sum.rss + one.rss,
+                peak_rss: sum.peak_rss + one.peak_rss,
+            })
+    }
+
+    /// The processor time that each living thread of process `id` used so far, by its name.
+    #[must_use]
+    pub fn of_threads(id: u32) -> Vec<(String, Duration)> {
+        let threads = std::fs::read_dir(format!("/proc/{id}/task"));
+        threads
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
+            .filter_map(|stat| {
+                let (head, rest) = stat.rsplit_once(')')?;
+                let (_, name) = head.split_once('(')?;
+                let fields = rest.split_whitespace().skip(11).take(2);
+                let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+                Some((name.to_owned(), ticks_as_time(ticks)))
+            })
+            .collect()
     }
 
     /// The processor time that the children this process has waited for used so far: the
@@ -59,8 +109,12 @@ impl Usage {
                 .filter_map(|field| field.parse::<u64>().ok())
                 .sum()
         });
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+        ticks_as_time(ticks)
     }
+}
+
+fn ticks_as_time(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
 /// Bytes as `12.3 MB` (millions).
@@ -93,5 +147,21 @@ mod tests {
         );
         assert!(after.peak_rss >= 40_000_000, "{after:?}");
         drop(memory);
+    }
+
+    #[test]
+    fn a_tree_is_a_process_with_its_children() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "timeout 1 sh -c 'while :; do :; done'; wait"])
+            .spawn()
+            .expect("start a shell");
+        std::thread::sleep(Duration::from_millis(300));
+        let (alone, tree) = (Usage::of(child.id()), Usage::of_tree(child.id()));
+        child.kill().expect("kill the shell");
+        child.wait().expect("wait for it");
+        assert!(
+            tree.cpu > alone.cpu + Duration::from_millis(50),
+            "{alone:?} {tree:?}"
+        );
     }
 }

@@ -5,7 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    SanType,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +44,7 @@ impl Authority {
     /// Makes one; its certificate is `<folder>/ca.pem`.
     pub fn new(folder: &Path) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.distinguished_name = named("walferry test CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a CA");
@@ -120,7 +124,8 @@ impl Authority {
         front
     }
 
-    fn acceptor(&self) -> TlsAcceptor {
+    /// TLS as 127.0.0.1, for a front of one's own.
+    pub fn acceptor(&self) -> TlsAcceptor {
         let (certificate, key) = self.issue();
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a key");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -135,10 +140,19 @@ impl Authority {
 
     fn issue(&self) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])
-            .expect("parameters")
-            .signed_by(&key, &self.issuer)
-            .expect("a certificate");
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        // pgBackRest compares an address with names alone.
+        let name = "127.0.0.1".try_into().expect("ASCII");
+        params.subject_alt_names.push(SanType::DnsName(name));
+        // OpenSSL takes a certificate whose issuer has its own name for self-signed.
+        params.distinguished_name = named("127.0.0.1");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate, key)
     }
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
 }
