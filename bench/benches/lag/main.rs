@@ -77,6 +77,8 @@ fn main() {
         args.segments > 0 && args.least <= args.most,
         "at least one segment, and intervals from --least to --most"
     );
+    // Before there is any load of our own.
+    let load_at_start = load();
     let mut report = Report::new("lag", "Lag on an idle machine");
     let mut field = Field::new();
     let mut corpus = Corpus::make(
@@ -94,6 +96,7 @@ fn main() {
     introduce(
         &mut report,
         &args,
+        &load_at_start,
         &stanzas
             .iter()
             .map(|one| one.described())
@@ -155,17 +158,33 @@ impl Field {
     }
 }
 
-/// From one moment to another; zero when the clock of the file system, which ticks every few
-/// milliseconds, is behind.
+/// The file system's clock ticks every few milliseconds and may be behind by so much.
+const TICK: Duration = Duration::from_millis(10);
+
+/// From one moment to another; zero when the file system's clock is a tick behind.
+///
+/// # Panics
+/// When the order is wrong by more than that: then a clock was set, and no figure counts.
 fn between(from: SystemTime, to: SystemTime) -> Duration {
-    to.duration_since(from).unwrap_or_default()
+    to.duration_since(from).unwrap_or_else(|error| {
+        let behind = error.duration();
+        assert!(behind <= TICK, "the end is {behind:?} before the beginning");
+        Duration::ZERO
+    })
 }
 
-fn introduce(report: &mut Report, args: &Args, peers: &[String]) {
+/// The machine's load of the last minute, proc_loadavg(5).
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+fn introduce(report: &mut Report, args: &Args, load_at_start: &str, peers: &[String]) {
     report.paragraph(&format!(
         "{} real segments of pgbench, 5 to 25 % filled and switched, one at a time at random \
          intervals of {} to {} (seed {}; {} more before them do not count); the same segments \
-         and intervals for everybody, nothing else at work. Each is handed over as PostgreSQL \
+         and intervals for everybody, on a machine whose load was {} at the start (idle is near 0; \
+         with more, these are no figures of an idle machine). Each is handed over as PostgreSQL \
          does: a `.ready`, then the `archive_command` by the shell, as user postgres, in the \
          data folder. Two clouds on this machine (s3s, TLS in front of each). Everything that \
          was stored was fetched from both clouds afterwards, unpacked and compared with its \
@@ -175,6 +194,7 @@ fn introduce(report: &mut Report, args: &Args, peers: &[String]) {
         human(Duration::from_millis(args.most)),
         args.seed,
         args.warm_up,
+        load_at_start,
     ));
     report.paragraph(&format!(
         "walferry: `walferry push %p`, a scheduler and one worker, all at their defaults. {}: \
