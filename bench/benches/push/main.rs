@@ -65,7 +65,10 @@ fn main() {
     let program = world.program_path("walferry");
     let measure = |directory: &Path, report: &mut Report| {
         eprintln!("bench: walferry push into {}", directory.display());
-        report.paragraph(&format!("### Directory on {}", file_system(directory)));
+        report.paragraph(&format!(
+            "### Into a directory on {}",
+            file_system(directory)
+        ));
         let ours = ours::run(&program, directory, &corpus, &archiver, args.calls);
         ours.present(report);
         ours

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use walferry_bench::Report;
-use walferry_bench::archiver::Archiver;
+use walferry_bench::archiver::{Archiver, remove};
 use walferry_bench::corpus::Corpus;
 use walferry_bench::front::Fronts;
-use walferry_bench::pgbackrest::{PgBackRest, Processes, Settings};
+use walferry_bench::pgbackrest::{PgBackRest, Processes, STANZA, Settings};
 use walferry_bench::statistics::Times;
 use walferry_tests::World;
 
@@ -65,6 +65,18 @@ pub(crate) fn run(
         for segment in corpus.segments() {
             archiver.forget(&segment.name);
         }
+        // It remembers the last ones until it is called for the next; PostgreSQL would never
+        // hand over the same again, and here it would be told that they are archived.
+        let remembered = stanza
+            .folder()
+            .join("spool/archive")
+            .join(STANZA)
+            .join("out");
+        let files = std::fs::read_dir(&remembered).expect("its spool has this folder");
+        let names: Vec<_> = files
+            .map(|file| file.expect("it can be listed").file_name())
+            .collect();
+        names.iter().for_each(|name| remove(&remembered.join(name)));
     };
     let segments = corpus.segments();
     let one_by_one = |name: &str| {
