@@ -2,6 +2,7 @@
 //! machine and its noise, what a process used, percentiles, and a report that is printed, and written into `docs/benchmarks.md`
 //! word for word. `README.md` beside the manifest lists the comparisons.
 
+pub mod archiver;
 pub mod corpus;
 pub mod front;
 pub mod machine;

@@ -1,0 +1,66 @@
+//! pgBackRest's side: asynchronous, called when a segment is ready.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use walferry_bench::corpus::Corpus;
+use walferry_bench::pgbackrest::{PgBackRest, Processes, Settings};
+
+use crate::handover::{ALIKE, Plan};
+use crate::{Field, Row, check};
+
+/// A stanza that compresses so; the corpus's server has to run.
+pub(crate) fn stanza(field: &Field, corpus: &mut Corpus, kind: &str, level: u8) -> PgBackRest {
+    PgBackRest::new(
+        &format!("{kind}{level}"),
+        field.world.folder(),
+        Settings::new(kind, level),
+        corpus.server(),
+        &field.clouds(),
+        &field.fronts.ca(),
+    )
+}
+
+pub(crate) fn run(
+    field: &mut Field,
+    corpus: &Corpus,
+    plan: &Plan,
+    stanza: &PgBackRest,
+) -> Vec<Row> {
+    // Its asynchronous processes make themselves daemons; they are ended before the next one.
+    let processes = Processes::watch();
+    let told = plan.hand_over(corpus, &stanza.archive_command());
+    processes.await_end();
+    drop(processes);
+    let first = &field.world.clouds()[0];
+    let stored: HashMap<String, SystemTime> = stanza
+        .archived(first.bucket())
+        .into_iter()
+        .map(|(segment, key)| (segment, field.stored_at(&key)))
+        .collect();
+    let settings = stanza.settings();
+    let unpack = if settings.compress_type == "zst" {
+        check::zst
+    } else {
+        check::gz
+    };
+    check::check(
+        corpus,
+        field.world.clouds(),
+        |bucket| stanza.archived(bucket),
+        unpack,
+    );
+    plan.forget(corpus);
+    let name = format!(
+        "pgBackRest {} {}",
+        settings.compress_type, settings.compress_level
+    );
+    vec![
+        plan.row(corpus, format!("{name}: ready to told"), |name| {
+            (told[name].ready, told[name].told)
+        }),
+        plan.row(corpus, format!("{name}: {ALIKE}"), |name| {
+            (told[name].ready, stored[name])
+        }),
+    ]
+}
