@@ -3,6 +3,7 @@
 //! word for word. `README.md` beside the manifest lists the comparisons.
 
 pub mod corpus;
+pub mod drain;
 pub mod front;
 pub mod machine;
 pub mod pgbackrest;
