@@ -70,7 +70,6 @@ pub fn names(bucket: &Bucket) -> BTreeSet<String> {
 ///
 /// # Panics
 /// When one is missing, does not unpack, or is another.
-#[must_use]
 pub fn compare(segments: &[Segment], buckets: &[&Bucket]) -> Vec<u64> {
     let next = AtomicUsize::new(0);
     let work = || {
