@@ -264,7 +264,7 @@ mod tests {
         let counts = Counts {
             full: 1,
             light: 3,
-            random: 1,
+            random: 2,
             idle: 1,
         };
         let corpus = Corpus::make(&folder, counts);

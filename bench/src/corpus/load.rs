@@ -59,6 +59,8 @@ BEGIN
   WHILE segment_of(pg_current_wal_insert_lsn()) = segment LOOP
     INSERT INTO noise SELECT string_agg(gen_random_bytes(1024), '') FROM generate_series(1, 64);
   END LOOP;
+  -- The commit returns when all of it is written, and not only inserted.
+  PERFORM set_config('synchronous_commit', 'on', true);
   RETURN pg_walfile_name('0/0'::pg_lsn + segment * 16777216 + 1);
 END $$;
 ";
