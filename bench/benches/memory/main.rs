@@ -14,6 +14,9 @@ use walferry_tests::World;
 
 use run::Run;
 
+/// Percent that a lightly filled segment may be full by; how full they are is printed.
+const MOST_LIGHT: u64 = 90;
+
 /// What a worker with one packing thread may have, in bytes.
 const ONE_THREAD: u64 = 64_000_000;
 /// What each further packing thread may add, in bytes.
@@ -86,11 +89,12 @@ fn backlog(report: &mut Report, home: &World, args: &Args, runs: &mut Vec<run::O
         light: args.segments - full - random,
         idle: 0,
     };
-    let mut corpus = Corpus::make(home.folder(), counts);
+    let mut corpus = Corpus::make_within(home.folder(), counts, MOST_LIGHT);
     corpus.server().stop();
+    let (mean, most) = corpus.light_fill();
     let segments = corpus.segments();
     report.paragraph(&format!(
-        "{} segments of PostgreSQL under pgbench, {}: {} full, {} lightly filled and switched, \
+        "{} segments of PostgreSQL under pgbench, {}: {} full, {} lightly filled and switched (mean {mean} %, at most {most} %), \
          {} of random bytes, all in the directory before the worker starts. Two clouds on this \
          machine (s3s, TLS in front of each). One worker at its defaults but for \
          `worker.pack_threads`{}. Its peak is the kernel's (VmHWM), its memory is looked at every \
