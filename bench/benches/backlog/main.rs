@@ -80,8 +80,8 @@ fn main() {
             .map(|workers| run::drain(corpus.segments(), workers, Duration::ZERO, &args.set));
         part(&mut report, "", &outcomes);
         report.paragraph(
-            "Without latency the processors are what limits, and one worker already uses all of \
-             them; several do the same work beside each other. No goal is set here.",
+            "No goal is set here: where the workers' CPU seconds come near to the wall time times \
+             the cores, several only do the same work beside each other.",
         );
     }
     if args.latency > 0 {
