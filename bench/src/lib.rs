@@ -4,6 +4,7 @@
 
 pub mod archiver;
 pub mod corpus;
+pub mod drain;
 pub mod front;
 pub mod machine;
 pub mod pgbackrest;

@@ -1,0 +1,155 @@
+//! A directory full of segments, drained by real workers, and the proof that it was.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use walferry_tests::world::Program;
+use walferry_tests::{Bucket, World};
+
+use crate::corpus::Segment;
+
+/// Links the originals into the archive directory: they take no space, and the worker deletes
+/// its link only.
+///
+/// # Panics
+/// When a link cannot be made: the originals have to lie on the same file system.
+pub fn fill(world: &World, segments: &[Segment]) {
+    let archive = world.archive();
+    for segment in segments {
+        std::fs::hard_link(&segment.path, archive.join(&segment.name))
+            .unwrap_or_else(|error| panic!("link {}: {error}", segment.name));
+    }
+}
+
+/// How many of them the directory still holds.
+///
+/// # Panics
+/// When the directory cannot be listed.
+#[must_use]
+pub fn left(archive: &Path) -> usize {
+    std::fs::read_dir(archive)
+        .unwrap_or_else(|error| panic!("list {}: {error}", archive.display()))
+        .flatten()
+        // 24 hex digits; what a worker puts there for a moment has a longer name.
+        .filter(|entry| entry.file_name().len() == 24)
+        .count()
+}
+
+/// Proves that everything was archived: each segment VERIFIED in the catalog, gone from the
+/// directory, and in each cloud once and byte for byte. The bytes that each cloud holds.
+///
+/// # Panics
+/// When any of that is not so.
+pub fn prove(world: &World, segments: &[Segment]) -> Vec<u64> {
+    let verified = world.number("SELECT count(*) FROM wal_files WHERE status = 'VERIFIED'");
+    let all = world.number("SELECT count(*) FROM wal_files");
+    let wanted = i64::try_from(segments.len()).expect("a few thousand");
+    assert_eq!((verified, all), (wanted, wanted), "VERIFIED, and all files");
+    assert_eq!(left(&world.archive()), 0, "files left in the directory");
+    let buckets: Vec<&Bucket> = world.clouds().iter().map(|cloud| cloud.bucket()).collect();
+    for bucket in &buckets {
+        assert_eq!(names(bucket).len(), segments.len(), "{}", bucket.name());
+    }
+    compare(segments, &buckets)
+}
+
+/// The segments that a bucket has an object of.
+#[must_use]
+pub fn names(bucket: &Bucket) -> BTreeSet<String> {
+    let segment = |key: String| Some(key.strip_prefix("wal/")?.strip_suffix(".gz")?.to_owned());
+    bucket
+        .keys("wal/")
+        .into_iter()
+        .filter_map(segment)
+        .collect()
+}
+
+/// Fetches each segment from each bucket, unpacks it and compares it with its original. The
+/// bytes that each bucket holds of them.
+///
+/// # Panics
+/// When one is missing, does not unpack, or is another.
+pub fn compare(segments: &[Segment], buckets: &[&Bucket]) -> Vec<u64> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut stored = vec![0; buckets.len()];
+        while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let key = format!("wal/{}.gz", segment.name);
+            let mut right = None;
+            for (bucket, stored) in buckets.iter().zip(&mut stored) {
+                let answer = bucket.get(&key);
+                let body = answer.unwrap_or_else(|| panic!("{key} is missing")).body;
+                *stored += body.len() as u64;
+                // The same bytes as in the cloud before are right if those were.
+                if right.as_ref() != Some(&body) {
+                    let plain = gunzip(&body, segment.size);
+                    assert!(segment.is(&plain), "{key} is not {}", segment.name);
+                }
+                right = Some(body);
+            }
+        }
+        stored
+    };
+    let sums = std::thread::scope(|scope| {
+        [scope.spawn(work), scope.spawn(work)].map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    });
+    (0..buckets.len())
+        .map(|cloud| sums.iter().map(|sum| sum[cloud]).sum())
+        .collect()
+}
+
+/// Unpacks one member that has to hold so many bytes and be followed by nothing.
+fn gunzip(packed: &[u8], size: u64) -> Vec<u8> {
+    let size = usize::try_from(size).expect("a segment fits in memory");
+    let mut plain = vec![0; size];
+    let mut decoder = libdeflater::Decompressor::new();
+    let got = decoder
+        .gzip_decompress(packed, &mut plain)
+        .unwrap_or_else(|error| panic!("an object does not unpack: {error}"));
+    assert_eq!(got, size, "bytes of an unpacked object");
+    plain
+}
+
+/// The sum of a metric over its series that hold `labels`, and over workers.
+///
+/// # Panics
+/// When a worker does not answer.
+#[must_use]
+pub fn metric(workers: &[Program], name: &str, labels: &[&str]) -> f64 {
+    workers
+        .iter()
+        .map(|worker| {
+            let (status, body) = worker
+                .http("/metrics")
+                .unwrap_or_else(|error| panic!("{}: {error}", worker.name()));
+            assert_eq!(status, 200, "{body}");
+            body.lines()
+                .filter_map(|line| {
+                    let (series, value) = line.rsplit_once(' ')?;
+                    let (metric, rest) = series.split_once('{').unwrap_or((series, ""));
+                    let wanted = metric == name && labels.iter().all(|label| rest.contains(label));
+                    wanted.then(|| value.parse::<f64>().ok())?
+                })
+                .sum::<f64>()
+        })
+        .sum()
+}
+
+/// Asks workers to end, and waits until they did.
+///
+/// # Panics
+/// When one does not end, or ends badly.
+pub fn end(workers: &[Program]) {
+    for worker in workers {
+        worker.terminate();
+    }
+    for worker in workers {
+        let status = worker.wait();
+        assert!(status.success(), "{status}:\n{}", worker.log());
+    }
+}
