@@ -16,15 +16,21 @@ pub(crate) enum Contestant {
     /// The setting that keeps the job of a killed worker.
     CeleryLate,
     ApalisRedis,
+    /// An idle worker asks ten times a second, not at its heartbeats only.
+    ApalisPolling,
 }
+
+/// How often the worker of [`Contestant::ApalisPolling`] asks, in milliseconds.
+const POLL_MS: &str = "100";
 
 impl Contestant {
     /// In the order of the tables.
-    pub(crate) const ALL: [Contestant; 5] = [
+    pub(crate) const ALL: [Contestant; 6] = [
         Contestant::Ours,
         Contestant::CeleryOne,
         Contestant::CeleryDefault,
         Contestant::CeleryLate,
+        Contestant::ApalisPolling,
         Contestant::ApalisRedis,
     ];
 
@@ -34,7 +40,8 @@ impl Contestant {
             Contestant::CeleryOne => "Celery, `-c 1`",
             Contestant::CeleryDefault => "Celery, as it comes",
             Contestant::CeleryLate => "Celery, `-c 1`, `acks_late`",
-            Contestant::ApalisRedis => "apalis-redis",
+            Contestant::ApalisPolling => "apalis-redis, polling",
+            Contestant::ApalisRedis => "apalis-redis, as it comes",
         }
     }
 
@@ -46,6 +53,10 @@ impl Contestant {
             Contestant::CeleryLate => {
                 "acknowledged at the end instead of the beginning; for a killed worker and a stall"
             }
+            Contestant::ApalisPolling => {
+                "defaults, and `poll_with_interval` of 100 ms: without it an idle worker looks at \
+                 its heartbeats only"
+            }
             Contestant::ApalisRedis => {
                 "defaults (batches of 10, heartbeat 30 s, 10 may be missed), no limit of jobs at a time"
             }
@@ -55,7 +66,7 @@ impl Contestant {
     pub(crate) fn version(self) -> String {
         match self {
             Contestant::Ours => env!("CARGO_PKG_VERSION").to_owned(),
-            Contestant::ApalisRedis => {
+            Contestant::ApalisRedis | Contestant::ApalisPolling => {
                 let lock = repository().join("bench/peers/apalis-redis/Cargo.lock");
                 let lock = std::fs::read_to_string(lock).expect("the peer's lock file is there");
                 lock.split_once("name = \"apalis-redis\"\nversion = \"")
@@ -83,9 +94,12 @@ impl Contestant {
                 command.args(["worker", url, starts, gate]);
                 command
             }
-            Contestant::ApalisRedis => {
+            Contestant::ApalisRedis | Contestant::ApalisPolling => {
                 let mut command = Command::new(apalis_redis());
                 command.args(["worker", url, starts, gate]);
+                if self == Contestant::ApalisPolling {
+                    command.arg(POLL_MS);
+                }
                 command
             }
             _ => {
@@ -108,7 +122,7 @@ impl Contestant {
                 command.args(["produce", url]);
                 command
             }
-            Contestant::ApalisRedis => {
+            Contestant::ApalisRedis | Contestant::ApalisPolling => {
                 let mut command = Command::new(apalis_redis());
                 command.args(["produce", url]);
                 command

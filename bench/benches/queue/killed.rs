@@ -2,6 +2,7 @@
 //! side by side, each on a Redis of its own.
 
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use walferry_bench::Report;
@@ -18,7 +19,7 @@ const WHO: [Contestant; 4] = [
     Contestant::Ours,
     Contestant::CeleryOne,
     Contestant::CeleryLate,
-    Contestant::ApalisRedis,
+    Contestant::ApalisPolling,
 ];
 /// The job is longer than any wait here.
 const HOLD_MS: u64 = 3_600_000;
@@ -34,24 +35,41 @@ struct Measured {
     left: String,
 }
 
-pub(crate) fn compare(report: &mut Report, settings: &Settings, folder: &Path) {
+/// The measurements under way.
+pub(crate) struct Waits {
+    limit: Duration,
+    all: Vec<JoinHandle<Measured>>,
+}
+
+/// Kills the workers and waits, beside what else is measured.
+pub(crate) fn begin(settings: &Settings, folder: &Path) -> Waits {
     let limit = Duration::from_secs(settings.killed_limit);
+    let all = WHO.iter().map(|who| {
+        let (who, folder) = (*who, folder.to_path_buf());
+        std::thread::spawn(move || measure(who, limit, &folder))
+    });
+    Waits {
+        limit,
+        all: all.collect(),
+    }
+}
+
+/// Waits for the end and reports it.
+pub(crate) fn compare(report: &mut Report, waits: Waits) {
+    let limit = waits.limit;
     report.paragraph("### The job of a killed worker");
     report.paragraph(&format!(
         "A worker and its children get SIGKILL while they run a job; a second worker is up. From \
          the kill to the second run of that job, at most {} s. The second worker is alive: it \
-         runs a job that is put after the kill.",
+         runs a job that is put after the kill. Each on a Redis of its own, side by side, while \
+         latency, throughput and the stall were measured.",
         limit.as_secs()
     ));
-    let measured: Vec<Measured> = std::thread::scope(|scope| {
-        let all: Vec<_> = WHO
-            .iter()
-            .map(|who| scope.spawn(|| measure(*who, limit, folder)))
-            .collect();
-        all.into_iter()
-            .map(|one| one.join().expect("the measurement ends"))
-            .collect()
-    });
+    let measured: Vec<Measured> = waits
+        .all
+        .into_iter()
+        .map(|one| one.join().expect("the measurement ends"))
+        .collect();
     let rows: Vec<Vec<String>> = measured
         .iter()
         .map(|it| {
@@ -73,7 +91,9 @@ pub(crate) fn compare(report: &mut Report, settings: &Settings, folder: &Path) {
         ],
         &rows,
     );
-    report.paragraph("What Redis held of it when the wait was over:");
+    if measured.iter().any(|it| it.again.is_none()) {
+        report.paragraph("What Redis held when the wait was over:");
+    }
     for it in measured.iter().filter(|it| it.again.is_none()) {
         report.paragraph(&format!("- {}: {}", it.who.name(), it.left));
     }
@@ -89,7 +109,9 @@ fn documented(who: Contestant) -> &'static str {
     match who {
         Contestant::Ours => "15 s (lease 10 s)",
         Contestant::CeleryLate => "1 h (`visibility_timeout`)",
-        Contestant::ApalisRedis => "300 s (10 missed heartbeats of 30 s)",
+        Contestant::ApalisRedis | Contestant::ApalisPolling => {
+            "300 s (10 missed heartbeats of 30 s)"
+        }
         _ => "never: acknowledged before it runs",
     }
 }

@@ -85,11 +85,11 @@ fn main() {
     let mut redis = redis_in(folder.path(), "one");
     introduce(&mut report, &redis);
     waiting::compare(&mut report, &settings, &redis);
+    let killed = killed::begin(&settings, folder.path());
     latency::compare(&mut report, &settings, folder.path(), &redis);
     throughput::compare(&mut report, &settings, folder.path(), &redis);
     stall::compare(&mut report, &settings, folder.path(), &mut redis);
-    drop(redis);
-    killed::compare(&mut report, &settings, folder.path());
+    killed::compare(&mut report, killed);
     if report.finish(settings.write) > 0 {
         std::process::exit(1);
     }

@@ -17,7 +17,7 @@ const WHO: [Contestant; 4] = [
     Contestant::Ours,
     Contestant::CeleryOne,
     Contestant::CeleryLate,
-    Contestant::ApalisRedis,
+    Contestant::ApalisPolling,
 ];
 const STALL: Duration = Duration::from_secs(1);
 /// Between two jobs of the flow.

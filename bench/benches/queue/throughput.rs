@@ -13,10 +13,11 @@ use crate::producer::Producer;
 use crate::starts::{Start, Starts};
 use crate::worker::{self, Worker};
 
-const WHO: [Contestant; 4] = [
+const WHO: [Contestant; 5] = [
     Contestant::Ours,
     Contestant::CeleryOne,
     Contestant::CeleryDefault,
+    Contestant::ApalisPolling,
     Contestant::ApalisRedis,
 ];
 

@@ -1,6 +1,6 @@
 //! A no-op worker and a producer on stock `apalis-redis`, with its defaults.
 //!
-//! `worker URL STARTS GATE`: waits for the file GATE, then notes `job pid ns` in STARTS for
+//! `worker URL STARTS GATE [POLL_MS]`: waits for the file GATE, then notes `job pid ns` in STARTS for
 //! each job that begins. `produce URL`: `put JOB HOLD_MS` and `bulk FIRST COUNT` on standard
 //! input, `ok BEFORE_NS` or `failed REASON` on standard output for each.
 
@@ -36,7 +36,7 @@ async fn main() {
     let words: Vec<String> = std::env::args().collect();
     let word = |at: usize| words.get(at).map_or("", String::as_str);
     match word(1) {
-        "worker" => work(word(2), word(3), word(4)).await,
+        "worker" => work(word(2), word(3), word(4), word(5)).await,
         "produce" => produce(word(2)).await,
         other => panic!("`{other}` is neither `worker` nor `produce`"),
     }
@@ -47,7 +47,7 @@ async fn storage(url: &str) -> RedisStorage<NoOp> {
     RedisStorage::new(connection)
 }
 
-async fn work(url: &str, starts: &str, gate: &str) {
+async fn work(url: &str, starts: &str, gate: &str, poll_ms: &str) {
     let storage = storage(url).await;
     let starts: Starts = Arc::new(
         std::fs::File::options()
@@ -58,12 +58,14 @@ async fn work(url: &str, starts: &str, gate: &str) {
     while !Path::new(gate).exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let ended = WorkerBuilder::new(format!("worker-{}", std::process::id()))
-        .backend(storage)
-        .data(starts)
-        .build(run)
-        .run()
-        .await;
+    let worker = WorkerBuilder::new(format!("worker-{}", std::process::id()));
+    let ended = match poll_ms.parse() {
+        Ok(ms) => {
+            let storage = storage.poll_with_interval(Duration::from_millis(ms));
+            worker.backend(storage).data(starts).build(run).run().await
+        }
+        Err(_) => worker.backend(storage).data(starts).build(run).run().await,
+    };
     eprintln!("the worker ended: {ended:?}");
 }
 
