@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use crate::clouds::Bucket;
@@ -122,15 +122,11 @@ impl Originals {
 
 /// Unpacks one gzip file completely.
 pub fn gunzip(packed: &[u8]) -> Result<Vec<u8>, String> {
-    let mut decoder = GzDecoder::new(packed);
     let mut plain = Vec::new();
-    decoder
+    // Several members are one file (RFC 1952, 2.2); anything else behind them is an error.
+    MultiGzDecoder::new(packed)
         .read_to_end(&mut plain)
         .map_err(|error| format!("does not unpack: {error}"))?;
-    let rest = decoder.into_inner();
-    if !rest.is_empty() {
-        return Err(format!("{} bytes follow the gzip member", rest.len()));
-    }
     Ok(plain)
 }
 

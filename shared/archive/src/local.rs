@@ -17,13 +17,13 @@ use walferry_wal::{History, Label, WalFile};
 use crate::{
     archiver::{Archiver, Served},
     leases::{Lease, LeaseLost},
-    pack::{PackError, Packed, pack_whole},
-    pool::PoolGone,
+    pack::{PIECE, PackError, Packed, Packer},
+    pool::{PoolGone, Scratch},
     process::ProcessError,
 };
 
 /// Bytes hashed between two looks at the cancellation token.
-const PIECE: usize = 1 << 20;
+const STEP: usize = 1 << 20;
 
 /// A local file of a claim in a directory that this worker serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -193,20 +193,36 @@ pub(crate) async fn pack(
         .pool
         .run(move |scratch| {
             let inspected = here.inspect(&file, system)?;
-            inspected
-                .file
-                .read_whole(&mut scratch.plain)
-                .map_err(LocalError::Read)?;
-            let (sha256, plain_size) = hash_whole(&scratch.plain, &cancel)?;
+            let Scratch { plain, bench } = scratch;
+            plain.resize(PIECE, 0);
+            let (mut hasher, mut packer) =
+                (Hasher::new(), Packer::new(bench, level, here.stat.size)?);
+            let (mut read, mut last) = (0, 0);
+            while read < here.stat.size {
+                let piece = inspected
+                    .file
+                    .piece(read, plain)
+                    .map_err(LocalError::Read)?;
+                if piece.is_empty() {
+                    break;
+                }
+                (read, last) = (read + piece.len() as u64, piece.len());
+                hash_piece(&mut hasher, piece, &cancel)?;
+                if cancel.is_cancelled() {
+                    return Err(LocalError::Cancelled);
+                }
+                packer.add(piece)?;
+            }
+            // What was read counts only if nobody wrote or cut meanwhile.
+            inspected.file.unchanged().map_err(LocalError::Read)?;
+            let (sha256, plain_size) = hasher.finish();
+            let gzip = packer.finish()?;
             let knowledge = match inspected.content {
-                Content::History(history) => Knowledge::History(history, scratch.plain.clone()),
+                // It is smaller than a piece.
+                Content::History(history) => Knowledge::History(history, plain[..last].to_vec()),
                 Content::Label(label) => Knowledge::Label(label),
                 Content::Pages { .. } => Knowledge::Nothing,
             };
-            if cancel.is_cancelled() {
-                return Err(LocalError::Cancelled);
-            }
-            let gzip = pack_whole(scratch, level)?;
             Ok(PackedFile {
                 sha256,
                 plain_size,
@@ -217,16 +233,19 @@ pub(crate) async fn pack(
         .await?
 }
 
-/// Hashes what was read; a claim that was lost is noticed between pieces.
-fn hash_whole(plain: &[u8], cancel: &CancellationToken) -> Result<(Sha256, u64), LocalError> {
-    let mut hasher = Hasher::new();
-    for piece in plain.chunks(PIECE) {
+/// Hashes what was read; a claim that was lost is noticed between steps.
+fn hash_piece(
+    hasher: &mut Hasher,
+    piece: &[u8],
+    cancel: &CancellationToken,
+) -> Result<(), LocalError> {
+    for step in piece.chunks(STEP) {
         if cancel.is_cancelled() {
             return Err(LocalError::Cancelled);
         }
-        hasher.update(piece);
+        hasher.update(step);
     }
-    Ok(hasher.finish())
+    Ok(())
 }
 
 /// Reads, checks and hashes a file of any size.
@@ -248,10 +267,10 @@ pub(crate) async fn hash(
         .run(move |scratch| {
             let inspected = here.inspect(&file, system)?;
             let mut hasher = Hasher::new();
-            scratch.plain.resize(PIECE, 0);
+            scratch.plain.resize(STEP, 0);
             inspected
                 .file
-                .stream(&mut scratch.plain, |piece| {
+                .stream(&mut scratch.plain[..STEP], |piece| {
                     hasher.update(piece);
                     if cancel.is_cancelled() {
                         Err(())
@@ -371,14 +390,16 @@ mod tests {
     #[test]
     fn a_claim_that_was_lost_is_hashed_no_further() {
         let cancel = CancellationToken::new();
-        let plain = vec![7; 3 * PIECE + 1];
-        let (sha256, size) = hash_whole(&plain, &cancel).expect("nobody cancelled");
-        assert_eq!(sha256, walferry_proof::sha256(&plain));
-        assert_eq!(size, plain.len() as u64);
+        let plain = vec![7; 3 * STEP + 1];
+        let mut hasher = Hasher::new();
+        hash_piece(&mut hasher, &plain, &cancel).expect("nobody cancelled");
         cancel.cancel();
         assert!(matches!(
-            hash_whole(&plain, &cancel),
+            hash_piece(&mut hasher, &plain, &cancel),
             Err(LocalError::Cancelled)
         ));
+        let (sha256, size) = hasher.finish();
+        assert_eq!(sha256, walferry_proof::sha256(&plain));
+        assert_eq!(size, plain.len() as u64);
     }
 }

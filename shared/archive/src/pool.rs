@@ -9,18 +9,18 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use tokio::sync::oneshot;
 
+use crate::pack::Bench;
+
 type Task = Box<dyn FnOnce(&mut Scratch) + Send>;
 
 /// Buffers of one packing thread, reused from segment to segment, so that memory
 /// follows the number of threads and not the number of segments.
 #[derive(Default)]
 pub struct Scratch {
-    /// The uncompressed file.
+    /// A piece of the uncompressed file.
     pub plain: Vec<u8>,
-    /// Room for the worst case of the compressed file.
-    pub packed: Vec<u8>,
-    /// The encoder of the level used last.
-    pub(crate) encoder: Option<(u8, libdeflater::Compressor)>,
+    /// What packing needs.
+    pub(crate) bench: Bench,
 }
 
 /// A pool of packing threads. Cheap to clone; the threads end when the last clone is dropped.

@@ -197,14 +197,13 @@ impl Write for PlainSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{pack::pack_whole, pool::Scratch};
+    use crate::pack::{Bench, Packer};
 
     fn packed(plain: &[u8]) -> Bytes {
-        let mut scratch = Scratch {
-            plain: plain.to_vec(),
-            ..Scratch::default()
-        };
-        pack_whole(&mut scratch, 6).expect("level 6 packs").body
+        let mut bench = Bench::default();
+        let mut packer = Packer::new(&mut bench, 6, plain.len() as u64).expect("a level of gzip");
+        packer.add(plain).expect("it packs");
+        packer.finish().expect("it packs").body
     }
 
     async fn check(body: Bytes) -> Result<Contents, UnpackError> {

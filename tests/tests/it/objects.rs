@@ -65,7 +65,7 @@ fn each_object_carries_what_a_rebuilt_catalog_needs() {
         assert_eq!(meta("size"), (1 << 20).to_string());
         assert_eq!(meta("cluster"), "main");
         assert_eq!(meta("system-id"), MAKER.system_id.to_string());
-        assert_eq!(meta("encoder"), "libdeflate");
+        assert_eq!(meta("encoder"), "fitted");
         assert_eq!(meta("level"), "6");
         let intake = chrono::DateTime::<chrono::Utc>::from(modified);
         assert_eq!(meta("mtime"), intake.timestamp_millis().to_string());

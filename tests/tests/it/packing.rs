@@ -25,7 +25,7 @@ fn a_later_attempt_packs_as_the_first_one_did() {
     // Written down before the PUT that has not come through yet.
     assert_eq!(
         world.rows("SELECT encoder, level FROM wal_files"),
-        [[Some("libdeflate".to_owned()), Some("1".to_owned())]]
+        [[Some("fitted".to_owned()), Some("1".to_owned())]]
     );
     eventually("b2 holds the object", || {
         let object = world.cloud("b2").bucket().head(&key);

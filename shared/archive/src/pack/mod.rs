@@ -1,0 +1,348 @@
+//! gzip: an ordinary file (RFC 1952) without name or time, so that the same input,
+//! encoder and level give the same bytes, and a repeated upload is identical.
+//!
+//! A file that is packed whole becomes a few members, one after the other, as RFC 1952 allows
+//! and every gunzip reads: one for each piece of 8 MiB, by the encoder that fits its content,
+//! and one for a run of zeros at the end of a piece.
+
+mod fit;
+mod zeros;
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::{Compression, GzBuilder};
+use walferry_proof::Md5;
+
+use self::fit::{Encoders, Fit};
+
+/// Content of one member at most, and what is read at once.
+pub const PIECE: usize = 8 << 20;
+/// So many zeros at the end of a piece are worth a member of their own, which costs 50 bytes.
+const WORTH_A_MEMBER: usize = 32 << 10;
+/// Magic, deflate, no flags, no time, no level, unknown system (RFC 1952, 2.3).
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// Which implementation of deflate makes the bytes. Written to the catalog before
+/// the first PUT and into the metadata of each object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoder {
+    /// What fits the content: libdeflate at the level that reaches zlib's size, or zlib.
+    Fitted,
+    /// zlib-rs through `flate2`: streams, for files too large for a buffer.
+    ZlibRs,
+}
+
+impl Encoder {
+    /// The encoder for a file of `size` bytes when whole buffers are allowed up to `whole` bytes.
+    #[must_use]
+    pub fn for_size(size: u64, whole: u64) -> Self {
+        if size <= whole {
+            Self::Fitted
+        } else {
+            Self::ZlibRs
+        }
+    }
+
+    /// The name kept in catalog and metadata.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fitted => "fitted",
+            Self::ZlibRs => "zlib-rs",
+        }
+    }
+
+    /// The encoder of that name; `None` when this version does not have it.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Fitted, Self::ZlibRs]
+            .into_iter()
+            .find(|encoder| encoder.as_str() == name)
+    }
+}
+
+/// A compressed file in memory.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// The gzip file.
+    pub body: Bytes,
+    /// MD5 of `body`: the ETag of a single PUT.
+    pub md5: Md5,
+}
+
+/// Buffers and encoders of one packing thread, used from file to file.
+#[derive(Default)]
+pub struct Bench {
+    encoders: Encoders,
+    room: Vec<u8>,
+}
+
+/// Packs a file whose pieces are given in order.
+pub struct Packer<'a> {
+    bench: &'a mut Bench,
+    level: u8,
+    body: Vec<u8>,
+    /// Bytes of the file that were not added yet.
+    left: u64,
+    /// Zeros that no member tells yet.
+    zeros: u64,
+}
+
+impl<'a> Packer<'a> {
+    /// A file of `size` bytes, of which none was given yet, to be no larger than zlib makes
+    /// it at `level`.
+    ///
+    /// # Errors
+    /// When the level is none of 1 to 9.
+    pub fn new(bench: &'a mut Bench, level: u8, size: u64) -> Result<Self, PackError> {
+        if !(1..=9).contains(&level) {
+            return Err(PackError::Level { level });
+        }
+        Ok(Self {
+            bench,
+            level,
+            body: Vec::new(),
+            left: size,
+            zeros: 0,
+        })
+    }
+
+    /// Adds `piece`. The same cuts have to be made each time, or the bytes differ.
+    ///
+    /// # Errors
+    /// Defects of an encoder.
+    pub fn add(&mut self, piece: &[u8]) -> Result<(), PackError> {
+        self.left = self.left.saturating_sub(piece.len() as u64);
+        let content = self.content(piece);
+        if !content.is_empty() {
+            self.end_zeros();
+            self.member(content)?;
+        }
+        self.zeros += (piece.len() - content.len()) as u64;
+        Ok(())
+    }
+
+    /// The gzip file.
+    ///
+    /// # Errors
+    /// Defects of an encoder.
+    pub fn finish(mut self) -> Result<Packed, PackError> {
+        self.end_zeros();
+        if self.body.is_empty() {
+            self.member(&[])?;
+        }
+        let body = Bytes::from(self.body);
+        let md5 = walferry_proof::md5(&body);
+        Ok(Packed { body, md5 })
+    }
+
+    /// `piece` without the zeros at its end that go into a member of their own.
+    fn content<'p>(&self, piece: &'p [u8]) -> &'p [u8] {
+        let filled = filled(piece);
+        let zeros = piece.len() - filled;
+        if filled == 0 {
+            return &[];
+        }
+        if zeros < WORTH_A_MEMBER {
+            return piece;
+        }
+        // If all that follows is zeros, they are a whole number of matches behind the first.
+        let follow = self.left + zeros as u64;
+        let odd = usize::try_from((follow - 1) % zeros::MATCH).unwrap_or(0);
+        &piece[..filled + odd]
+    }
+
+    fn end_zeros(&mut self) {
+        if self.zeros > 0 {
+            zeros::member(std::mem::take(&mut self.zeros), &mut self.body);
+        }
+    }
+
+    fn member(&mut self, content: &[u8]) -> Result<(), PackError> {
+        let level = match self.bench.encoders.fit(content, self.level) {
+            Fit::Libdeflate(level) => level,
+            Fit::Zlib => {
+                let mut encoder = stream_encoder(&mut self.body, self.level);
+                encoder.write_all(content).map_err(PackError::Stream)?;
+                encoder.finish().map_err(PackError::Stream)?;
+                return Ok(());
+            }
+        };
+        let encoder = self.bench.encoders.libdeflate(level);
+        let (room, bound) = (
+            &mut self.bench.room,
+            encoder.gzip_compress_bound(content.len()),
+        );
+        if room.len() < bound {
+            room.resize(bound, 0);
+        }
+        let size = encoder
+            .gzip_compress(content, room)
+            .map_err(|_| PackError::Room { bound })?;
+        // A file's worth and no more: bodies wait in memory for slow clouds.
+        self.body.reserve_exact(size);
+        self.body.extend_from_slice(&room[..size]);
+        Ok(())
+    }
+}
+
+/// The length of `bytes` without the zeros at their end.
+fn filled(bytes: &[u8]) -> usize {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while end >= BLOCK.len() && bytes[end - BLOCK.len()..end] == BLOCK {
+        end -= BLOCK.len();
+    }
+    bytes[..end]
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1)
+}
+
+/// A gzip writer that streams with zlib-rs at `level` (1 to 9).
+pub fn stream_encoder<W: Write>(sink: W, level: u8) -> flate2::write::GzEncoder<W> {
+    GzBuilder::new().write(sink, Compression::new(u32::from(level.min(9))))
+}
+
+/// A file could not be packed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// gzip knows the levels 1 to 9.
+    #[error("compression level {level} is not one of 1 to 9")]
+    Level {
+        /// The level asked for.
+        level: u8,
+    },
+    /// The streaming encoder failed: a defect of it, since it writes to memory.
+    #[error("pack a piece")]
+    Stream(#[source] std::io::Error),
+    /// The encoder's own bound was too small: a defect of the encoder.
+    #[error("the encoder did not fit its output into its own bound of {bound} bytes")]
+    Room {
+        /// The bound in bytes.
+        bound: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn packed(plain: &[u8], level: u8) -> Bytes {
+        let mut bench = Bench::default();
+        let mut packer =
+            Packer::new(&mut bench, level, plain.len() as u64).expect("a level of gzip");
+        for piece in plain.chunks(PIECE) {
+            packer.add(piece).expect("it packs");
+        }
+        packer.finish().expect("it packs").body
+    }
+
+    fn unpacked(packed: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(packed)
+            .read_to_end(&mut plain)
+            .expect("gzip reads it");
+        plain
+    }
+
+    fn streamed(plain: &[u8], level: u8) -> usize {
+        let mut encoder = stream_encoder(Vec::new(), level);
+        encoder.write_all(plain).expect("memory takes it");
+        encoder.finish().expect("memory takes it").len()
+    }
+
+    /// Rows of a table with numbers that do not repeat.
+    fn rows(count: usize) -> Vec<u8> {
+        let mut state = 1_u32;
+        (0..count)
+            .flat_map(|row| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                format!("heap/UPDATE rel 1663/16384 blk {row:06} balance {state:010} ").into_bytes()
+            })
+            .collect()
+    }
+
+    fn noise(size: usize) -> Vec<u8> {
+        let mut random = fastrand::Rng::with_seed(7);
+        std::iter::repeat_with(|| random.u8(..))
+            .take(size)
+            .collect()
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_bytes_and_unpacks_to_itself() {
+        let plain = rows(20_000);
+        let first = packed(&plain, 9);
+        assert_eq!(first, packed(&plain, 9));
+        // RFC 1952: flags 0 (no name), mtime 0.
+        assert_eq!(&first[3..8], &[0, 0, 0, 0, 0]);
+        assert_eq!(unpacked(&first), plain);
+    }
+
+    #[test]
+    fn zeros_between_and_behind_the_content_come_back_where_they_were() {
+        let zeros = |count| vec![0; count];
+        for plain in [
+            Vec::new(),
+            zeros(1),
+            zeros(PIECE + 1),
+            [rows(10), zeros(PIECE)].concat(),
+            [rows(10), zeros(PIECE), rows(10), zeros(40_000)].concat(),
+            [zeros(PIECE - 5), noise(10), zeros(100)].concat(),
+        ] {
+            let body = packed(&plain, 9);
+            assert!(unpacked(&body) == plain, "{} bytes", plain.len());
+        }
+    }
+
+    #[test]
+    fn a_higher_level_packs_smaller_whatever_the_encoder() {
+        let plain = rows(20_000);
+        let whole = |level| packed(&plain, level).len();
+        let (fast, usual, small) = (whole(1), whole(6), whole(9));
+        assert!(fast > usual && usual >= small, "{fast}, {usual}, {small}");
+        assert!(streamed(&plain, 1) > streamed(&plain, 6));
+        assert!(streamed(&plain, 6) > streamed(&plain, 9));
+    }
+
+    /// The bound of the setting `archive.level`, on content of every kind.
+    #[test]
+    fn nothing_is_packed_larger_than_zlib_does_at_that_level() {
+        let zeros = |count| vec![0; count];
+        for (kind, plain) in [
+            ("rows", rows(60_000)),
+            ("few rows", [rows(300), zeros(16 << 20)].concat()),
+            ("noise", noise(3 << 20)),
+            ("repeating", b"a loaded table ".repeat(200_000)),
+            ("nothing", zeros(16 << 20)),
+        ] {
+            for level in [1, 6, 9] {
+                let (ours, zlib) = (packed(&plain, level).len(), streamed(&plain, level));
+                // What is added to a sample's error: the heads of a few members.
+                let allowed = zlib + zlib / 1000 + 64;
+                assert!(ours <= allowed, "{kind} at {level}: {ours} and {zlib}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_that_gzip_does_not_have_is_refused() {
+        let mut bench = Bench::default();
+        assert!(matches!(
+            Packer::new(&mut bench, 0, 1),
+            Err(PackError::Level { level: 0 })
+        ));
+    }
+
+    #[test]
+    fn the_streaming_encoder_writes_neither_name_nor_time() {
+        let mut encoder = stream_encoder(Vec::new(), 9);
+        encoder.write_all(b"walferry").expect("memory takes it");
+        let body = encoder.finish().expect("memory takes it");
+        assert_eq!(&body[3..8], &[0, 0, 0, 0, 0]);
+    }
+}
