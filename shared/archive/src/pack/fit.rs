@@ -22,7 +22,7 @@ const LEVELS: [u8; 5] = [1, 5, 6, 7, 8];
 /// The level for what is too small: at zlib's 9 or below on all that was measured but loads.
 const UNSAMPLED: u8 = 7;
 /// From this level on the next one costs more than twice the work, so a sample that misses by
-/// a thousandth, which is its own error, passes.
+/// a thousandth, which is its own error, passes. Cheaper ones have to win by two.
 const DEAR: u8 = 7;
 
 /// Who packs a piece.
@@ -60,8 +60,12 @@ impl Encoders {
                     .iter()
                     .map(|sample| self.deflate(sample, *candidate))
                     .sum();
-                let error = if *candidate >= DEAR { wanted / 1000 } else { 0 };
-                made <= wanted + error
+                let bound = if *candidate >= DEAR {
+                    wanted + wanted / 1000
+                } else {
+                    wanted - wanted / 500
+                };
+                made <= bound
             })
             .map_or(Fit::Zlib, Fit::Libdeflate)
     }
