@@ -54,8 +54,8 @@ impl Contestant {
                 "acknowledged at the end instead of the beginning; for a killed worker and a stall"
             }
             Contestant::ApalisPolling => {
-                "defaults, and `poll_with_interval` of 100 ms: without it an idle worker looks at \
-                 its heartbeats only"
+                "defaults, and woken every 100 ms: without that an idle worker looks at its \
+                 heartbeats only"
             }
             Contestant::ApalisRedis => {
                 "defaults (batches of 10, heartbeat 30 s, 10 may be missed), no limit of jobs at a time"

@@ -2,6 +2,7 @@
 //! side by side, each on a Redis of its own.
 
 use std::path::Path;
+use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,16 +42,25 @@ pub(crate) struct Waits {
     all: Vec<JoinHandle<Measured>>,
 }
 
-/// Kills the workers and waits, beside what else is measured.
+/// Kills the workers, then returns: the wait goes on beside what else is measured, which
+/// the start of these programs would disturb.
 pub(crate) fn begin(settings: &Settings, folder: &Path) -> Waits {
     let limit = Duration::from_secs(settings.killed_limit);
-    let all = WHO.iter().map(|who| {
-        let (who, folder) = (*who, folder.to_path_buf());
-        std::thread::spawn(move || measure(who, limit, &folder))
+    let (killed, all_killed) = std::sync::mpsc::channel();
+    let all = WHO.map(|who| {
+        let (killed, folder) = (killed.clone(), folder.to_path_buf());
+        std::thread::spawn(move || measure(who, limit, &folder, killed))
     });
+    drop(killed);
+    // A thread that panics sends nothing: the end of all senders is enough, too.
+    assert_eq!(
+        all_killed.iter().count(),
+        WHO.len(),
+        "every worker was killed"
+    );
     Waits {
         limit,
-        all: all.collect(),
+        all: all.into(),
     }
 }
 
@@ -116,7 +126,7 @@ fn documented(who: Contestant) -> &'static str {
     }
 }
 
-fn measure(who: Contestant, limit: Duration, folder: &Path) -> Measured {
+fn measure(who: Contestant, limit: Duration, folder: &Path, done: Sender<()>) -> Measured {
     let own = worker::folder(folder, "killed-");
     let redis = crate::redis_in(own.path(), "server");
     let starts = Starts::new(own.path().join("starts"));
@@ -141,6 +151,8 @@ fn measure(who: Contestant, limit: Duration, folder: &Path) -> Measured {
     let killed = now_ns();
     // The second one has a slot for the first job, too: this one does nothing.
     producer.put(2, 0).expect("Redis takes a job");
+    let _ = done.send(());
+    drop(done);
 
     let began = Instant::now();
     let again = || {

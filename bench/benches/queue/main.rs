@@ -126,9 +126,12 @@ fn info(redis: &RedisServer, section: &str, field: &str) -> String {
         .to_owned()
 }
 
-/// Bytes that Redis has in use.
+/// Bytes that Redis has in use for what it holds: without what waits for its log's next write.
 fn used_memory(redis: &RedisServer) -> u64 {
-    info(redis, "memory", "used_memory")
-        .parse()
-        .expect("a number of bytes")
+    let bytes = |field| -> u64 {
+        info(redis, "memory", field)
+            .parse()
+            .expect("a number of bytes")
+    };
+    bytes("used_memory").saturating_sub(bytes("mem_aof_buffer"))
 }

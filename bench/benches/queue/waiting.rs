@@ -70,7 +70,7 @@ pub(crate) fn compare(report: &mut Report, settings: &Settings, redis: &RedisSer
     let scripts = Scripts::new(COMMON);
 
     redis.command(&["FLUSHALL"]);
-    fill(&mut connection, &scripts, FEW, false);
+    fill(redis, &mut connection, &scripts, FEW, false);
     let unguarded = Scripts::new(&without_looking_at_kinds());
     let (mut few, mut bare, mut many) = (Calls::default(), Calls::default(), Calls::default());
     // In turn, so that a noisy moment does not fall on one of them only.
@@ -87,9 +87,9 @@ pub(crate) fn compare(report: &mut Report, settings: &Settings, redis: &RedisSer
         );
     }
     redis.command(&["FLUSHALL"]);
-    let unique = fill(&mut connection, &scripts, settings.waiting, true);
+    let unique = fill(redis, &mut connection, &scripts, settings.waiting, true);
     redis.command(&["FLUSHALL"]);
-    let plain = fill(&mut connection, &scripts, settings.waiting, false);
+    let plain = fill(redis, &mut connection, &scripts, settings.waiting, false);
     time(
         &mut many,
         &runtime,
@@ -167,15 +167,14 @@ fn quotient(above: &Times, below: &Times) -> f64 {
 }
 
 /// Enqueues so many; bytes of Redis's memory for each.
-fn fill(connection: &mut Connection, scripts: &Scripts, jobs: u64, unique: bool) -> f64 {
-    let used = |connection: &mut Connection| -> f64 {
-        let info: redis::InfoDict = redis::cmd("INFO")
-            .arg("memory")
-            .query(connection)
-            .expect("Redis answers");
-        info.get("used_memory").expect("a number of bytes")
-    };
-    let before = used(connection);
+fn fill(
+    redis: &RedisServer,
+    connection: &mut Connection,
+    scripts: &Scripts,
+    jobs: u64,
+    unique: bool,
+) -> f64 {
+    let before = crate::used_memory(redis);
     for number in 0..jobs {
         let id = format!("00000000-0000-7000-8000-{number:012}");
         let key = if unique {
@@ -185,9 +184,13 @@ fn fill(connection: &mut Connection, scripts: &Scripts, jobs: u64, unique: bool)
         };
         enqueue(connection, scripts, &id, &key);
     }
-    #[expect(clippy::cast_precision_loss, reason = "a hundred thousand")]
-    let jobs = jobs as f64;
-    (used(connection) - before) / jobs
+    let used = crate::used_memory(redis).saturating_sub(before);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "megabytes, a hundred thousand jobs"
+    )]
+    let bytes_per_job = used as f64 / jobs as f64;
+    bytes_per_job
 }
 
 fn enqueue(connection: &mut Connection, scripts: &Scripts, id: &str, key: &str) {

@@ -7,10 +7,12 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use apalis::prelude::*;
 use apalis_redis::RedisStorage;
+use futures::stream::{Stream, poll_fn};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -61,12 +63,30 @@ async fn work(url: &str, starts: &str, gate: &str, poll_ms: &str) {
     let worker = WorkerBuilder::new(format!("worker-{}", std::process::id()));
     let ended = match poll_ms.parse() {
         Ok(ms) => {
-            let storage = storage.poll_with_interval(Duration::from_millis(ms));
+            let storage = storage.poll_with_stream(ticks(Duration::from_millis(ms)));
             worker.backend(storage).data(starts).build(run).run().await
         }
         Err(_) => worker.backend(storage).data(starts).build(run).run().await,
     };
     eprintln!("the worker ended: {ended:?}");
+}
+
+/// Wakes the worker so often. `poll_with_interval` does so until the timer ends in the very
+/// poll that hands out a job: the next timer is then not looked at, nobody is woken by it, and
+/// the worker sleeps until its heartbeat. This one is looked at again at once.
+fn ticks(every: Duration) -> impl Stream<Item = ()> + Unpin + Send + 'static {
+    let mut interval = tokio::time::interval(every);
+    poll_fn(move |context| {
+        let mut ticked = false;
+        while interval.poll_tick(context).is_ready() {
+            ticked = true;
+        }
+        if ticked {
+            Poll::Ready(Some(()))
+        } else {
+            Poll::Pending
+        }
+    })
 }
 
 async fn produce(url: &str) {
