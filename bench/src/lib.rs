@@ -3,6 +3,8 @@
 //! word for word. `README.md` beside the manifest lists the comparisons.
 
 pub mod machine;
+pub mod needs;
+pub mod prices;
 pub mod report;
 pub mod statistics;
 mod svg;
