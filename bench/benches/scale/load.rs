@@ -191,9 +191,4 @@ fn count(world: &World, site: &Site, outcome: &Outcome) {
         outcome.handed,
         "lags of this level"
     );
-    let crashes = world.number("SELECT coalesce(sum(crashes), 0)::bigint FROM wal_files");
-    println!(
-        "<!-- {} segments, each once; {crashes} leases ran out -->\n",
-        outcome.handed
-    );
 }

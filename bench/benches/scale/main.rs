@@ -1,12 +1,15 @@
 //! A thousand clusters' load on the real queue and the real catalog, by simulated workers, and
 //! what a number of clusters needs: `docs/scaling.md`.
 
+mod ceiling;
 mod leases;
 mod load;
+mod needs;
 mod print;
 mod process;
 mod product;
 mod servers;
+mod settings;
 mod site;
 mod worker;
 
@@ -29,78 +32,19 @@ use walferry_tests::World;
 
 use crate::load::{Level, Outcome};
 use crate::product::Costs;
+use crate::settings::Settings;
 use crate::site::Site;
 use crate::worker::Worker;
-
-/// A thousand clusters' load on the real queue and catalog; packing and uploads are simulated.
-#[derive(Debug, Parser)]
-pub(crate) struct Settings {
-    /// Numbers of clusters; the load is raised for the last
-    #[arg(long, value_delimiter = ',', default_value = "1,100,1000")]
-    clusters: Vec<usize>,
-    /// Seconds between two segments of one cluster, `archive_timeout`
-    #[arg(long, default_value_t = 60)]
-    archive_timeout: u32,
-    /// Seconds of load at the last number of clusters
-    #[arg(long, default_value_t = 200)]
-    seconds: u64,
-    /// Seconds of load at the other numbers
-    #[arg(long, default_value_t = 60)]
-    short_seconds: u64,
-    /// Times the load that the last number of clusters makes, one after the other until it breaks
-    #[arg(long, value_delimiter = ',', default_value = "2,4,6,8,12,16,24,32")]
-    factors: Vec<f64>,
-    /// Seconds of each raised load
-    #[arg(long, default_value_t = 25)]
-    step_seconds: u64,
-    /// Seconds between two jobs of the scheduler, `scheduler.archive_interval`
-    #[arg(long, default_value_t = 300)]
-    tick: u64,
-    /// Simulated workers; each serves every cluster
-    #[arg(long, default_value_t = 8)]
-    workers: usize,
-    /// `worker.slots`
-    #[arg(long, default_value_t = 4)]
-    slots: usize,
-    /// `worker.pack_threads`
-    #[arg(long, default_value_t = 4)]
-    pack_threads: usize,
-    /// `worker.segments_in_flight`
-    #[arg(long, default_value_t = 8)]
-    in_flight: usize,
-    /// `catalog.connections`, per worker
-    #[arg(long, default_value_t = 8)]
-    connections: usize,
-    /// Milliseconds that packing takes; what a real worker uses for a light segment if not given
-    #[arg(long)]
-    pack_ms: Option<u64>,
-    /// Milliseconds that a copy takes, PUT and HEAD: a guess at a cloud, not measured
-    #[arg(long, default_value_t = 150)]
-    upload_ms: u64,
-    /// Transactions of pgbench for the real worker's full segments, by each of two clients
-    #[arg(long, default_value_t = 25_000)]
-    transactions: u32,
-    /// Segments switched after a few transactions for the real worker
-    #[arg(long, default_value_t = 30)]
-    switches: u32,
-    /// Full segments a minute of a busy cluster, in the table of needs
-    #[arg(long, default_value_t = 6)]
-    busy: u32,
-    /// Days that segments are kept, in the table of needs
-    #[arg(long, default_value_t = 30)]
-    retention: u32,
-    /// Write the report into docs/benchmarks.md and the needs into docs/scaling.md too
-    #[arg(long)]
-    write: bool,
-    #[arg(long, hide = true)]
-    bench: bool,
-}
 
 /// What one number of clusters showed.
 pub(crate) struct Stage {
     pub(crate) clusters: usize,
+    /// Versions and settings.
+    pub(crate) servers: String,
     /// One job of the scheduler with nothing to do.
     pub(crate) tick: Tick,
+    /// What took most of the catalog's time at the clusters' own rate.
+    pub(crate) statements: Vec<Vec<String>>,
     pub(crate) real: Outcome,
     pub(crate) raised: Vec<Outcome>,
     /// Bytes of the catalog for one segment.
@@ -126,14 +70,14 @@ fn main() {
     let mut stages = Vec::new();
     for (at, &clusters) in settings.clusters.iter().enumerate() {
         let last = at + 1 == settings.clusters.len();
-        stages.push(stage(&settings, clusters, pack, last, &mut report));
+        stages.push(stage(&settings, clusters, pack, last));
     }
     let Some(largest) = stages.last() else {
         panic!("--clusters names no number");
     };
     let measured = measured(&costs, largest);
     print::report(&mut report, &settings, &costs, pack, &stages);
-    let needs = print::needs(&settings, &measured);
+    let needs = needs::block(&settings, &measured);
     report.paragraph(&needs);
     if settings.write {
         let page = walferry_tests::environment::repository().join("docs/scaling.md");
@@ -158,19 +102,11 @@ fn measured(costs: &Costs, largest: &Stage) -> Measured {
 }
 
 /// One number of clusters on servers of its own.
-fn stage(
-    settings: &Settings,
-    clusters: usize,
-    pack: Duration,
-    last: bool,
-    report: &mut Report,
-) -> Stage {
+fn stage(settings: &Settings, clusters: usize, pack: Duration, last: bool) -> Stage {
     eprintln!("scale: {clusters} clusters");
     let mut world = World::builder().no_clouds().build();
     servers::prepare(&mut world);
-    if last {
-        report.paragraph(&servers::description(&world));
-    }
+    let servers = servers::description(&world);
     let runtime = Runtime::new().expect("a runtime");
     let upload = Duration::from_millis(settings.upload_ms);
     let catalog = connect(&world, settings.connections);
@@ -196,9 +132,9 @@ fn stage(
         tick: Duration::from_secs(settings.tick),
         patience: Duration::from_secs(600),
     };
+    servers::forget_statements(&world);
     let real = load::run(&mut world, &runtime, &site, &watches, &level);
-    #[expect(clippy::cast_precision_loss, reason = "some millions")]
-    let catalog_bytes = (servers::catalog_bytes(&world) - empty) as f64 / real.handed.max(1) as f64;
+    let statements = servers::statements(&world, real.handed.max(1));
     let mut raised = Vec::new();
     for factor in settings.factors.iter().filter(|_| last) {
         eprintln!("scale: {factor} times the load");
@@ -214,6 +150,10 @@ fn stage(
             break;
         }
     }
+    // The more segments, the less do half-filled pages weigh.
+    let handed = site.counts.handed.load(Relaxed);
+    #[expect(clippy::cast_precision_loss, reason = "some gigabytes")]
+    let catalog_bytes = (servers::catalog_bytes(&world) - empty) as f64 / handed.max(1) as f64;
     let job_bytes = job_bytes(&world, &runtime);
     shutdown.cancel();
     for (_, worker) in workers {
@@ -221,7 +161,9 @@ fn stage(
     }
     Stage {
         clusters,
+        servers,
         tick,
+        statements,
         real,
         raised,
         catalog_bytes,
@@ -281,33 +223,33 @@ fn start(
     (queue, task)
 }
 
-/// Two jobs of the scheduler with nothing to do; the second is timed.
+/// A job of the scheduler with nothing to do, timed after one that made everything warm.
 fn idle_tick(world: &mut World, runtime: &Runtime, site: &Site, queue: &Queue) -> Tick {
-    let mut ticks = (0..2).map(|slot| {
-        let before = servers::look(world);
-        let (began, jobs) = (Instant::now(), site.counts.jobs.load(Relaxed));
-        runtime
-            .block_on(queue.enqueue(worker::tick(slot)))
-            .expect("Redis takes the tick");
-        loop {
-            let stats = runtime.block_on(queue.stats()).expect("Redis answers");
-            if site.counts.jobs.load(Relaxed) > jobs && stats.ready + stats.leased == 0 {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
+    run_tick(runtime, site, queue, 0);
+    let before = servers::look(world);
+    let took = run_tick(runtime, site, queue, 1);
+    // A backend reports its transactions once a second, the last ones after 10 s of idling.
+    std::thread::sleep(Duration::from_secs(11));
+    let after = servers::look(world);
+    Tick {
+        took,
+        catalog: after.catalog.saturating_sub(before.catalog),
+        commits: after.commits - before.commits,
+    }
+}
+
+fn run_tick(runtime: &Runtime, site: &Site, queue: &Queue, slot: u64) -> Duration {
+    let (began, jobs) = (Instant::now(), site.counts.jobs.load(Relaxed));
+    runtime
+        .block_on(queue.enqueue(worker::tick(slot)))
+        .expect("Redis takes the tick");
+    loop {
+        let stats = runtime.block_on(queue.stats()).expect("Redis answers");
+        if site.counts.jobs.load(Relaxed) > jobs && stats.ready + stats.leased == 0 {
+            return began.elapsed();
         }
-        let took = began.elapsed();
-        // A backend reports its transactions at most once a second, and when it is idle.
-        std::thread::sleep(Duration::from_secs(11));
-        let after = servers::look(world);
-        Tick {
-            took,
-            catalog: after.catalog.saturating_sub(before.catalog),
-            commits: after.commits - before.commits,
-        }
-    });
-    ticks.next();
-    ticks.next().expect("two ticks")
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Memory that Redis needs for one waiting job.

@@ -1,21 +1,22 @@
-//! The report's tables, and the block of needs for `docs/scaling.md`.
+//! The report's tables.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use walferry_bench::needs::{Demand, Measured, Needs, Requests, Segment, THREADS};
+use walferry_bench::Report;
+use walferry_bench::needs::{Requests, Segment};
 use walferry_bench::statistics::human;
 use walferry_bench::usage::megabytes;
-use walferry_bench::{Report, prices};
 
+use crate::Stage;
+use crate::ceiling;
 use crate::load::Outcome;
 use crate::product::Costs;
-use crate::{Settings, Stage};
+use crate::settings::Settings;
 
-/// Whether the backlog grew: more is left than ten seconds bring.
+/// Whether the backlog grew: more is left than two seconds bring.
 #[expect(clippy::cast_precision_loss, reason = "some thousands")]
 pub(crate) fn broken(outcome: &Outcome) -> bool {
-    outcome.left as f64 > outcome.rate * 10.0
+    outcome.left as f64 > (outcome.rate * 2.0).max(2.0)
 }
 
 /// Everything that was measured.
@@ -45,6 +46,9 @@ pub(crate) fn report(
         settings.archive_timeout,
         settings.tick,
     ));
+    if let Some(stage) = stages.last() {
+        report.paragraph(&stage.servers);
+    }
     report.paragraph("### A real worker");
     report.paragraph(&costs.words);
     report.table(
@@ -76,6 +80,11 @@ pub(crate) fn report(
         "Catalog: {:.0} bytes for a segment, rows and indexes, after a VACUUM. Redis: {:.0} bytes for a waiting job.",
         largest.catalog_bytes, largest.job_bytes
     ));
+    report.paragraph("What took most of the catalog's time at that rate, for a segment (waiting for the disk included):");
+    report.table(
+        &["statement", "calls", "ms to plan", "ms to run"],
+        &largest.statements,
+    );
     depths(
         report,
         "Queue and backlog over time",
@@ -83,7 +92,7 @@ pub(crate) fn report(
         &largest.real,
     );
     let goal = format!(
-        "{} clusters: what they bring is done, less than 10 s of it left",
+        "{} clusters: what they bring is done, less than 2 s of it left",
         largest.clusters
     );
     let left = format!("{} of {} left", largest.real.left, largest.real.handed);
@@ -103,7 +112,7 @@ pub(crate) fn report(
             .map(|outcome| cost(largest.clusters, outcome))
             .collect();
         report.table(&COST, &rows);
-        report.paragraph(&ceiling(settings, pack, &all));
+        report.paragraph(&ceiling::words(settings, pack, &all));
     }
 }
 
@@ -119,13 +128,14 @@ const LEVEL: [&str; 10] = [
     "jobs",
     "calls that failed",
 ];
-const COST: [&str; 9] = [
+const COST: [&str; 10] = [
     "clusters",
     "segments/s",
     "catalog's cores",
     "ms per segment",
     "Redis's cores",
     "workers' cores",
+    "cores idle",
     "commits/s",
     "WAL KB per segment",
     "connections",
@@ -149,7 +159,7 @@ fn level(clusters: usize, outcome: &Outcome) -> Vec<String> {
 }
 
 /// Cores that the catalog, Redis and the workers used.
-fn cores(outcome: &Outcome) -> [f64; 3] {
+pub(crate) fn cores(outcome: &Outcome) -> [f64; 3] {
     let (before, after) = (&outcome.before, &outcome.after);
     [
         after.catalog.saturating_sub(before.catalog),
@@ -157,6 +167,12 @@ fn cores(outcome: &Outcome) -> [f64; 3] {
         after.workers.saturating_sub(before.workers),
     ]
     .map(|time| time.as_secs_f64() / outcome.wall.as_secs_f64())
+}
+
+/// Cores that had nothing to do.
+pub(crate) fn idle(outcome: &Outcome) -> f64 {
+    let idle = outcome.after.idle.saturating_sub(outcome.before.idle);
+    idle.as_secs_f64() / outcome.wall.as_secs_f64()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "some millions")]
@@ -171,6 +187,7 @@ fn cost(clusters: usize, outcome: &Outcome) -> Vec<String> {
         format!("{:.1}", catalog * seconds * 1e3 / done),
         format!("{redis:.3}"),
         format!("{workers:.3}"),
+        format!("{:.2}", idle(outcome)),
         format!("{:.0}", (after.commits - before.commits) as f64 / seconds),
         format!("{:.1}", (after.wal - before.wal) as f64 / 1e3 / done),
         after.connections.to_string(),
@@ -233,158 +250,4 @@ fn depths(report: &mut Report, title: &str, clusters: usize, outcome: &Outcome) 
         megabytes(redis.0),
         megabytes(redis.1)
     ));
-}
-
-/// What broke, by who used the cores.
-fn ceiling(settings: &Settings, pack: Duration, all: &[&Outcome]) -> String {
-    let Some(last) = all.last() else {
-        return String::new();
-    };
-    let held = all
-        .iter()
-        .filter(|outcome| !broken(outcome))
-        .map(|outcome| outcome.rate);
-    let held = held.fold(0.0, f64::max);
-    #[expect(clippy::cast_precision_loss, reason = "some dozens")]
-    let (threads, machine) = (
-        (settings.workers * settings.pack_threads) as f64,
-        std::thread::available_parallelism().map_or(1, usize::from) as f64,
-    );
-    let [catalog, redis, workers] = cores(last);
-    let used = catalog + redis + workers;
-    let mut text = if broken(last) {
-        format!(
-            "It held {held:.1} segments a second and not {:.1}. ",
-            last.rate
-        )
-    } else {
-        format!("It held {held:.1} segments a second, the most that was tried. ")
-    };
-    let _ = write!(
-        text,
-        "At the last load catalog, Redis and simulated workers used {catalog:.2}, {redis:.2} and {workers:.2} of \
-         {machine:.0} cores, {used:.2} together; the simulated packing threads could have packed {:.0} a second. ",
-        threads / pack.as_secs_f64()
-    );
-    if broken(last) && used > machine * 0.85 {
-        let all = [
-            (catalog, "the catalog"),
-            (redis, "Redis"),
-            (workers, "the workers' own work"),
-        ];
-        let most = all
-            .iter()
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map_or("nobody", |most| most.1);
-        let _ = write!(text, "The cores ran out, and {most} used most of them. ");
-    } else if broken(last) {
-        text.push_str(
-            "Cores were left: what ran out was neither theirs nor Redis's time, but waiting. ",
-        );
-    }
-    let [catalog, redis, _] = cores(all[0]);
-    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
-    let rate = all[0].done.max(1) as f64 / all[0].wall.as_secs_f64();
-    let _ = write!(
-        text,
-        "By processor time at the clusters' own rate, one core of the catalog is worth {:.0} segments a second and \
-         Redis's one thread {:.0}.",
-        rate / catalog.max(1e-6),
-        rate / redis.max(1e-6)
-    );
-    text
-}
-
-/// What 1, 100 and 1,000 clusters need, as Markdown.
-pub(crate) fn needs(settings: &Settings, measured: &Measured) -> String {
-    let mut text = format!(
-        "Computed by `bench/scale` on {} from what that run measured: {:.0} ms of a core and {:.2} MB in each cloud for \
-         a full segment, {:.0} ms and {:.2} MB for a light one; {:.1} ms of the catalog's and {:.2} ms of Redis's \
-         time for one; {:.0} bytes in the catalog; {:.0} bytes in Redis for a waiting job. A quiet cluster hands over one \
-         light segment every {} s, a busy one {} full segments a minute; all are kept {} days.\n\n",
-        chrono::Utc::now().format("%Y-%m-%d %H:%M UTC"),
-        measured.full.cpu * 1e3,
-        measured.full.stored / 1e6,
-        measured.light.cpu * 1e3,
-        measured.light.stored / 1e6,
-        measured.catalog_cpu * 1e3,
-        measured.redis_cpu * 1e3,
-        measured.catalog_bytes,
-        measured.job_bytes,
-        settings.archive_timeout,
-        settings.busy,
-        settings.retention,
-    );
-    let quiet = (
-        60.0 / f64::from(settings.archive_timeout),
-        measured.light,
-        "quiet",
-    );
-    let busy = (f64::from(settings.busy), measured.full, "busy");
-    let all: Vec<(String, Needs)> = [quiet, busy]
-        .into_iter()
-        .flat_map(|(per_minute, segment, name)| {
-            [1.0, 100.0, 1_000.0].map(|clusters| {
-                let retention_days = f64::from(settings.retention);
-                let demand = Demand {
-                    clusters,
-                    per_minute,
-                    segment,
-                    retention_days,
-                };
-                (
-                    format!("{clusters:.0} {name}"),
-                    Needs::of(&demand, measured),
-                )
-            })
-        })
-        .collect();
-    let head = format!(
-        "| clusters | segments/s | workers of {THREADS:.0} threads | cores they use | catalog's cores | Redis's cores | \
-         Redis MB at most | catalog GB kept | catalog GB of a year | Mbit/s to both clouds |"
-    );
-    table(&mut text, &head, &all, |needs| {
-        vec![
-            format!("{:.2}", needs.segments_per_second),
-            format!("{:.0}", needs.workers),
-            format!("{:.3}", needs.packing_cores),
-            format!("{:.4}", needs.catalog_cores),
-            format!("{:.4}", needs.redis_cores),
-            format!("{:.1}", needs.redis_bytes / 1e6),
-            format!("{:.2}", needs.catalog_kept / 1e9),
-            format!("{:.2}", needs.catalog_year / 1e9),
-            format!("{:.2}", needs.upload_bits_per_second / 1e6),
-        ]
-    });
-    let head = "| a month | TB in each cloud | R2: PUT+LIST, thousands | R2: HEAD+GET, thousands | B2: HEAD+GET, thousands | \
-                B2: LIST, thousands | R2 $ | B2 $ | both $ |";
-    table(&mut text, head, &all, |needs| {
-        let (r2, b2) = needs.price();
-        vec![
-            format!("{:.3}", needs.r2.bytes / 1e12),
-            format!("{:.0}", (needs.r2.puts + needs.r2.lists) / 1e3),
-            format!("{:.0}", needs.r2.reads / 1e3),
-            format!("{:.0}", needs.b2.reads / 1e3),
-            format!("{:.0}", needs.b2.lists / 1e3),
-            format!("{r2:.2}"),
-            format!("{b2:.2}"),
-            format!("{:.2}", r2 + b2),
-        ]
-    });
-    let _ = write!(text, "{} {}", prices::WORDS, prices::SOURCE);
-    text
-}
-
-fn table(
-    text: &mut String,
-    head: &str,
-    all: &[(String, Needs)],
-    columns: impl Fn(&Needs) -> Vec<String>,
-) {
-    let right = "---:|".repeat(head.matches('|').count() - 2);
-    let _ = writeln!(text, "{head}\n|---|{right}");
-    for (name, needs) in all {
-        let _ = writeln!(text, "| {name} | {} |", columns(needs).join(" | "));
-    }
-    text.push('\n');
 }

@@ -8,6 +8,9 @@ use walferry_tests::{Cloud, Kind, Postgres, World};
 
 use walferry_bench::needs::{Requests, Segment};
 
+/// Checkpoints while the full segments are written.
+const ROUNDS: u32 = 4;
+
 /// What one segment costs.
 pub(crate) struct Costs {
     pub(crate) full: Segment,
@@ -36,7 +39,11 @@ pub(crate) fn measure(transactions: u32, switches: u32) -> Costs {
         .iter()
         .for_each(|cloud| cloud.proxy().forget());
     let (full, segments) = phase(&mut world, &server, process, |server| {
-        server.pgbench_run(transactions);
+        // Checkpoints come as often as on a busy server: full page images make most of its WAL.
+        for _ in 0..ROUNDS {
+            server.execute("CHECKPOINT");
+            server.pgbench_run(transactions / ROUNDS);
+        }
     });
     let (light, switched) = phase(&mut world, &server, process, |server| {
         for _ in 0..switches {

@@ -17,8 +17,11 @@ const SETTINGS: &[(&str, &str)] = &[
 pub(crate) fn prepare(world: &mut World) {
     let catalog = world.catalog_mut();
     catalog.set(SETTINGS);
+    catalog.execute("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'");
     catalog.stop();
     catalog.start_again();
+    catalog.set(&[("pg_stat_statements.track_planning", "on")]);
+    world.rows("CREATE EXTENSION pg_stat_statements");
 }
 
 /// Versions and settings.
@@ -47,6 +50,8 @@ pub(crate) struct Look {
     pub(crate) wal: i64,
     pub(crate) connections: i64,
     pub(crate) redis_bytes: u64,
+    /// Of all cores together, since the machine started.
+    pub(crate) idle: Duration,
 }
 
 /// Looks at both servers, and at this process, which is the workers.
@@ -65,7 +70,40 @@ pub(crate) fn look(world: &mut World) -> Look {
         connections: world
             .number("SELECT numbackends - 1 FROM pg_stat_database WHERE datname = 'walferry'"),
         redis_bytes: redis_memory(world),
+        idle: idle(),
     }
+}
+
+/// Time that the machine's cores had nothing to do, waiting for disks included (proc_stat(5)).
+fn idle() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = stat.split_whitespace().skip(4).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Forgets which statements were run.
+pub(crate) fn forget_statements(world: &World) {
+    world.rows("SELECT pg_stat_statements_reset()");
+}
+
+/// The statements that took most of the catalog's time since then: how often for a segment,
+/// milliseconds of planning and of running for a segment, and how they begin.
+pub(crate) fn statements(world: &World, segments: u64) -> Vec<Vec<String>> {
+    let text = "regexp_replace(query, '\\s+', ' ', 'g')";
+    let rows = world.rows(&format!(
+        "SELECT round(calls / {segments}.0, 2), round((total_plan_time / {segments})::numeric, 2), \
+                round((total_exec_time / {segments})::numeric, 2), left({text}, 100) \
+           FROM pg_stat_statements WHERE query !~ 'pg_stat|pg_current_wal' \
+          ORDER BY total_plan_time + total_exec_time DESC LIMIT 12"
+    ));
+    let row = |row: Vec<Option<String>>| {
+        let mut row: Vec<String> = row.into_iter().map(Option::unwrap_or_default).collect();
+        row.rotate_right(1);
+        row[0] = format!("`{}`", row[0].replace('|', "\\|"));
+        row
+    };
+    rows.into_iter().map(row).collect()
 }
 
 /// Redis's `used_memory`.
