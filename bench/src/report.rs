@@ -90,13 +90,7 @@ impl Report {
     }
 
     fn write(&self, docs: &Path) {
-        let page = docs.join("benchmarks.md");
-        let old = std::fs::read_to_string(&page)
-            .unwrap_or_else(|error| panic!("read {}: {error}", page.display()));
-        let new = replaced(&old, &self.name, &self.text)
-            .unwrap_or_else(|| panic!("{} has no section for `{}`", page.display(), self.name));
-        std::fs::write(&page, new)
-            .unwrap_or_else(|error| panic!("write {}: {error}", page.display()));
+        write_section(&docs.join("benchmarks.md"), &self.name, &self.text);
         let pictures = docs.join("benchmarks");
         std::fs::create_dir_all(&pictures)
             .unwrap_or_else(|error| panic!("make {}: {error}", pictures.display()));
@@ -112,6 +106,18 @@ impl Report {
         self.text.push_str(text);
         self.text.push('\n');
     }
+}
+
+/// Puts `text` between the marks of the section `name` of a page.
+///
+/// # Panics
+/// When the page cannot be read or written, or has no such marks.
+pub fn write_section(page: &Path, name: &str, text: &str) {
+    let old = std::fs::read_to_string(page)
+        .unwrap_or_else(|error| panic!("read {}: {error}", page.display()));
+    let new = replaced(&old, name, text)
+        .unwrap_or_else(|| panic!("{} has no section for `{name}`", page.display()));
+    std::fs::write(page, new).unwrap_or_else(|error| panic!("write {}: {error}", page.display()));
 }
 
 /// `page` with `text` between the marks of the section `name`; `None` without marks.
