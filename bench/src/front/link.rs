@@ -202,8 +202,9 @@ mod tests {
             stream.read_to_end(&mut got).expect("read");
         });
         assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+        // A link that waited for each piece would take half a minute.
         assert!(
-            began.elapsed() < Duration::from_secs(3),
+            began.elapsed() < Duration::from_secs(15),
             "{:?}",
             began.elapsed()
         );
