@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use walferry_tests::originals::gunzip;
 use walferry_tests::world::Program;
 use walferry_tests::{Bucket, World};
 
@@ -83,7 +84,7 @@ pub fn compare(segments: &[Segment], buckets: &[&Bucket]) -> Vec<u64> {
                 *stored += body.len() as u64;
                 // The same bytes as in the cloud before are right if those were.
                 if right.as_ref() != Some(&body) {
-                    let plain = gunzip(&body, segment.size);
+                    let plain = gunzip(&body).unwrap_or_else(|error| panic!("{key}: {error}"));
                     assert!(segment.is(&plain), "{key} is not {}", segment.name);
                 }
                 right = Some(body);
@@ -101,18 +102,6 @@ pub fn compare(segments: &[Segment], buckets: &[&Bucket]) -> Vec<u64> {
     (0..buckets.len())
         .map(|cloud| sums.iter().map(|sum| sum[cloud]).sum())
         .collect()
-}
-
-/// Unpacks one member that has to hold so many bytes and be followed by nothing.
-fn gunzip(packed: &[u8], size: u64) -> Vec<u8> {
-    let size = usize::try_from(size).expect("a segment fits in memory");
-    let mut plain = vec![0; size];
-    let mut decoder = libdeflater::Decompressor::new();
-    let got = decoder
-        .gzip_decompress(packed, &mut plain)
-        .unwrap_or_else(|error| panic!("an object does not unpack: {error}"));
-    assert_eq!(got, size, "bytes of an unpacked object");
-    plain
 }
 
 /// The sum of a metric over its series that hold `labels`, and over workers.

@@ -270,7 +270,7 @@ pub(crate) async fn hash(
             scratch.plain.resize(STEP, 0);
             inspected
                 .file
-                .stream(&mut scratch.plain[..STEP], |piece| {
+                .stream(&mut scratch.plain, |piece| {
                     hasher.update(piece);
                     if cancel.is_cancelled() {
                         Err(())
