@@ -3,6 +3,7 @@
 //! word for word. `README.md` beside the manifest lists the comparisons.
 
 pub mod archiver;
+pub mod check;
 pub mod corpus;
 pub mod drain;
 pub mod front;

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use walferry_bench::corpus::Corpus;
 
-use crate::check;
 use crate::field::{Field, Outcome, run_program};
+use walferry_bench::check;
 
 const PREFIX: &str = "bare/";
 const THREADS: usize = 2;

@@ -2,7 +2,6 @@
 //! and a bare loop that does nothing but the work, in one run on the same servers.
 
 mod bare;
-mod check;
 mod field;
 mod old_system;
 mod pgbackrest;

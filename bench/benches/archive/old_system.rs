@@ -5,8 +5,8 @@ use std::process::Command;
 use walferry_bench::corpus::Corpus;
 use walferry_tests::environment::repository;
 
-use crate::check;
 use crate::field::{Field, Outcome, run_program};
+use walferry_bench::check;
 
 const PREFIX: &str = "old-system/";
 

@@ -7,8 +7,8 @@ use walferry_bench::corpus::Corpus;
 use walferry_bench::pgbackrest::{PgBackRest, Processes, Settings};
 use walferry_tests::User;
 
-use crate::check;
 use crate::field::{Field, Outcome, Own};
+use walferry_bench::check;
 
 /// A stanza that compresses so; the corpus's server has to run.
 pub(crate) fn stanza(field: &Field, corpus: &mut Corpus, kind: &str, level: u8) -> PgBackRest {

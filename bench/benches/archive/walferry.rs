@@ -6,8 +6,8 @@ use walferry_bench::Usage;
 use walferry_bench::corpus::Corpus;
 use walferry_tests::{eventually_within, wait};
 
-use crate::check;
 use crate::field::{Field, Outcome, Own, watching};
+use walferry_bench::check;
 
 /// The name of its row, which is the first one.
 pub(crate) const NAME: &str = "walferry";

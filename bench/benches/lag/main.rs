@@ -2,8 +2,6 @@
 //! handed over by walferry and by pgBackRest, from the rename in the directory to VERIFIED in
 //! both clouds, and from `.ready` to the object in both clouds.
 
-#[path = "../archive/check.rs"]
-mod check;
 mod handover;
 mod peer;
 mod walferry;

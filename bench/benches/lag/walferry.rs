@@ -8,7 +8,8 @@ use walferry_tests::{World, eventually, wait};
 
 use crate::handover::{ALIKE, Plan};
 use crate::watch::Watch;
-use crate::{Field, Row, check};
+use crate::{Field, Row};
+use walferry_bench::check;
 
 /// What was measured; the row with the goals comes first.
 pub(crate) fn run(field: &Field, corpus: &Corpus, plan: &Plan) -> Vec<Row> {

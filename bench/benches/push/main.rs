@@ -1,9 +1,6 @@
 //! How long PostgreSQL waits for `walferry push`, beyond the copy and the fsync that nobody
 //! can do without, and for `pgbackrest archive-push`.
 
-#[expect(dead_code, reason = "what unpacks gzip is for the other comparisons")]
-#[path = "../archive/check.rs"]
-mod check;
 mod copy;
 mod ours;
 mod peer;

@@ -12,7 +12,8 @@ use walferry_bench::pgbackrest::{PgBackRest, Processes, STANZA, Settings};
 use walferry_bench::statistics::Times;
 use walferry_tests::World;
 
-use crate::{HEAD, check, row};
+use crate::{HEAD, row};
+use walferry_bench::check;
 
 /// What was measured.
 pub(crate) struct Theirs {

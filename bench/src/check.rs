@@ -6,19 +6,19 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use walferry_bench::corpus::{Corpus, Segment};
+use crate::corpus::{Corpus, Segment};
 use walferry_tests::originals::gunzip;
 use walferry_tests::{Bucket, Cloud};
 
 /// How an object is unpacked.
-pub(crate) type Unpack = fn(&[u8]) -> Result<Vec<u8>, String>;
+pub type Unpack = fn(&[u8]) -> Result<Vec<u8>, String>;
 
 /// Compares the objects of each cloud with the originals: `objects` names those of a bucket,
 /// segment and key. The bytes in each cloud.
 ///
 /// # Panics
 /// When a segment is missing, is there twice, or is another.
-pub(crate) fn check(
+pub fn check(
     corpus: &Corpus,
     clouds: &[Cloud],
     objects: impl Fn(&Bucket) -> Vec<(String, String)>,
@@ -86,7 +86,7 @@ fn compare(
 }
 
 /// The objects `<prefix><segment>.gz`.
-pub(crate) fn gz_below(prefix: &str) -> impl Fn(&Bucket) -> Vec<(String, String)> {
+pub fn gz_below(prefix: &str) -> impl Fn(&Bucket) -> Vec<(String, String)> {
     let prefix = prefix.to_owned();
     move |bucket| {
         let segment = |key: String| {
@@ -102,7 +102,7 @@ pub(crate) fn gz_below(prefix: &str) -> impl Fn(&Bucket) -> Vec<(String, String)
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn gz(packed: &[u8]) -> Result<Vec<u8>, String> {
+pub fn gz(packed: &[u8]) -> Result<Vec<u8>, String> {
     gunzip(packed)
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn gz(packed: &[u8]) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// What the program says.
-pub(crate) fn zst(packed: &[u8]) -> Result<Vec<u8>, String> {
+pub fn zst(packed: &[u8]) -> Result<Vec<u8>, String> {
     let mut zstd = Command::new("zstd")
         .args(["-dcq"])
         .stdin(Stdio::piped())
