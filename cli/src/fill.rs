@@ -147,6 +147,7 @@ mod tests {
             files: verified,
             bytes: verified,
             within: Duration::from_secs(600),
+            last: (verified, Duration::from_secs(600)),
         };
         assert_eq!(growth(now, &backlog, &rate, stuck), expected);
     }

@@ -26,7 +26,8 @@ pub(crate) struct Standing {
     pub(crate) backlog_bytes: u64,
     /// When the oldest of them was handed over.
     pub(crate) oldest_waiting: Option<DateTime<Utc>>,
-    /// At the rate of the last ten minutes; null when nothing moved.
+    /// At the rate of the last hundred files that were verified in the last ten minutes; null
+    /// when nothing was.
     pub(crate) eta_seconds: Option<u64>,
     pub(crate) files_last_10_min: u64,
     pub(crate) verified: u64,
@@ -292,5 +293,27 @@ fn eta(files: u64, rate: &status::Rate) -> Option<u64> {
     if files == 0 {
         return Some(0);
     }
-    (rate.files > 0).then(|| files * rate.within.as_secs() / rate.files)
+    let (last, took) = rate.last;
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    (last > 0).then(|| files.saturating_mul(millis) / last / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the window is: a drain that began ten seconds ago is measured by those.
+    #[test]
+    fn the_eta_follows_the_last_files_and_not_the_window() {
+        let rate = |last: u64, took: f64| status::Rate {
+            files: last,
+            bytes: last,
+            within: Duration::from_secs(600),
+            last: (last, Duration::from_secs_f64(took)),
+        };
+        assert_eq!(eta(800, &rate(100, 5.0)), Some(40));
+        assert_eq!(eta(800, &rate(4, 0.4)), Some(80));
+        assert_eq!(eta(0, &rate(0, 0.0)), Some(0));
+        assert_eq!(eta(800, &rate(0, 0.0)), None);
+    }
 }

@@ -436,7 +436,11 @@ impl Copy<'_> {
         kill_point!("heal-stream.put.after");
         let contents = contents.ok_or_else(|| source(SourceError::None))?;
         upload
-            .prove(to, &expected(&contents, ExpectedEtag::Multipart { etag }))
+            .prove(
+                to,
+                &expected(&contents, ExpectedEtag::Multipart { etag }),
+                None,
+            )
             .await
     }
 

@@ -169,11 +169,14 @@ pub async fn set_mark(
     prefix: &KeyPrefix,
     owner: &Owner,
 ) -> Result<PutNew, OwnerError> {
+    let mark = Bytes::from(mark_of(owner).to_json());
+    let md5 = walferry_proof::md5(&mark);
     repository
         .put_new(
             &owner_key(prefix),
-            Bytes::from(mark_of(owner).to_json()),
+            mark,
             &std::collections::BTreeMap::new(),
+            &md5,
         )
         .await
         .map_err(|source| OwnerError::Store {

@@ -215,6 +215,7 @@ impl Streamed<'_> {
             .prove(
                 store,
                 &expected(size, md5, ExpectedEtag::Multipart { etag }),
+                None,
             )
             .await
     }

@@ -179,16 +179,21 @@ impl Upload<'_> {
         self.lease.check().await?;
         kill_point!("archive.put.before");
         let put = repository
-            .put_new(self.key, packed.body.clone(), &self.metadata.to_map())
+            .put_new(
+                self.key,
+                packed.body.clone(),
+                &self.metadata.to_map(),
+                &packed.md5,
+            )
             .await?;
         kill_point!("archive.put.after");
         match put {
-            PutNew::Created => self.prove(repository, expected).await,
+            PutNew::Created(seen) => self.prove(repository, expected, seen).await,
             PutNew::Exists => self.adopt(repository, expected).await,
         }
     }
 
-    /// Proves an object that this claim has just put.
+    /// Proves an object that this claim has just put; `seen` is what a HEAD after it reported.
     ///
     /// # Errors
     /// [`CopyError`]; the object stays where it is and the copy stays due.
@@ -196,9 +201,13 @@ impl Upload<'_> {
         &self,
         repository: &dyn Repository,
         expected: &Expected,
+        seen: Option<ObjectFacts>,
     ) -> Result<Verified, CopyError> {
         if self.mode == VerifyMode::Head {
-            let facts = self.head(repository).await?;
+            let facts = match seen {
+                Some(facts) => facts,
+                None => self.head(repository).await?,
+            };
             kill_point!("archive.head.after");
             match self.by_head(repository, expected, &facts) {
                 Ok(verified) => return Ok(verified),

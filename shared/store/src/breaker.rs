@@ -179,8 +179,9 @@ impl Repository for Breaker {
         key: &ObjectKey,
         body: Bytes,
         metadata: &Metadata,
+        md5: &Md5,
     ) -> Result<PutNew, StoreError> {
-        let put = self.inner.put_new(key, body, metadata);
+        let put = self.inner.put_new(key, body, metadata, md5);
         self.guard(&self.write, "put-new", Some(key), put).await
     }
 

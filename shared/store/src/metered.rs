@@ -133,9 +133,10 @@ impl Repository for Metered {
         key: &ObjectKey,
         body: Bytes,
         metadata: &Metadata,
+        md5: &Md5,
     ) -> Result<PutNew, StoreError> {
         let bytes = body.len();
-        let put = self.inner.put_new(key, body, metadata);
+        let put = self.inner.put_new(key, body, metadata, md5);
         self.measure("put-new", bytes, put).await
     }
 

@@ -67,11 +67,13 @@ pub trait Repository: ReadRepository {
     /// object was stored. Where the store has no conditional PUT, two writers that race may
     /// overwrite each other: the one whose bytes are gone learns `Exists` unless it read
     /// them back before the other one wrote, so look again before relying on it.
+    /// `md5` is that of `body`.
     async fn put_new(
         &self,
         key: &ObjectKey,
         body: Bytes,
         metadata: &Metadata,
+        md5: &Md5,
     ) -> Result<PutNew, StoreError>;
 
     /// Stores an object in equal parts (the last may be shorter), two in flight at most.
@@ -132,10 +134,11 @@ pub struct Page {
     pub more: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutNew {
-    /// The key now holds exactly the given bytes.
-    Created,
+    /// The key now holds exactly the given bytes. What a HEAD reported after the PUT, where
+    /// one was needed to know that.
+    Created(Option<ObjectFacts>),
     /// The key holds something else, and still does.
     Exists,
 }

@@ -90,7 +90,11 @@ async fn archive(
     let report = report?;
     if !stop.cancel.is_cancelled() {
         look_again(setup, queue, cluster).await?;
-        retention::follow(setup, queue).await;
+        // Nothing that is new may expire something: a tick without work stays cheap, however
+        // many files retention would look at.
+        if report.archived > 0 {
+            retention::follow(setup, queue).await;
+        }
     }
     registered?;
     tracing::debug!(

@@ -32,7 +32,13 @@ pub struct Rate {
     /// Uncompressed.
     pub bytes: u64,
     pub within: Duration,
+    /// The last of them, at most a hundred, and how long ago the first of these was verified:
+    /// what a drain that began a moment ago is measured by.
+    pub last: (u64, Duration),
 }
+
+/// So many of the newest files tell how fast it goes now.
+const LAST: u32 = 100;
 
 /// Files that a person should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,13 +129,23 @@ pub async fn rate(
         files: i64,
         #[diesel(sql_type = BigInt)]
         bytes: i64,
+        #[diesel(sql_type = BigInt)]
+        last_files: i64,
+        #[diesel(sql_type = Double)]
+        last_seconds: f64,
     }
-    let row = diesel::sql_query(
-        "SELECT count(*) AS files, coalesce(sum(f.size_bytes), 0)::bigint AS bytes \
-           FROM wal_files f JOIN prefixes p ON p.id = f.prefix_id \
-          WHERE f.verified_at > statement_timestamp() - make_interval(secs => $2) \
-            AND ($1 IS NULL OR p.cluster_id = $1)",
-    )
+    let row = diesel::sql_query(format!(
+        "WITH moved AS ( \
+           SELECT f.verified_at, f.size_bytes, row_number() OVER (ORDER BY f.verified_at DESC) AS nth \
+             FROM wal_files f JOIN prefixes p ON p.id = f.prefix_id \
+            WHERE f.verified_at > statement_timestamp() - make_interval(secs => $2) \
+              AND ($1 IS NULL OR p.cluster_id = $1)) \
+         SELECT count(*) AS files, coalesce(sum(size_bytes), 0)::bigint AS bytes, \
+                count(*) FILTER (WHERE nth <= {LAST}) AS last_files, \
+                coalesce(extract(epoch FROM statement_timestamp() \
+                  - min(verified_at) FILTER (WHERE nth <= {LAST})), 0)::float8 AS last_seconds \
+           FROM moved",
+    ))
     .bind::<Nullable<BigInt>, _>(cluster.map(|id| id.0))
     .bind::<Double, _>(rows::seconds(within))
     .get_result::<Row>(conn)
@@ -138,6 +154,10 @@ pub async fn rate(
         files: rows::count("count", row.files)?,
         bytes: rows::count("size", row.bytes)?,
         within,
+        last: (
+            rows::count("count", row.last_files)?,
+            Duration::from_secs_f64(row.last_seconds.max(0.0)),
+        ),
     })
 }
 

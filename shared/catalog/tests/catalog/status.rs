@@ -314,6 +314,8 @@ async fn the_operator_sees_which_cloud_is_behind_by_how_much_since_when_and_why(
         .await
         .unwrap();
     assert_eq!((rate.files, rate.bytes), (1, 16 << 20));
+    let (files, took) = rate.last;
+    assert!(files == 1 && took < Duration::from_secs(60), "{took:?}");
     let backlog = claims::backlog(&mut world.conn, Some(world.cluster))
         .await
         .unwrap();

@@ -217,7 +217,13 @@ impl Repository for Bucket {
         Ok(())
     }
 
-    async fn put_new(&self, _: &ObjectKey, _: Bytes, _: &Metadata) -> Result<PutNew, StoreError> {
+    async fn put_new(
+        &self,
+        _: &ObjectKey,
+        _: Bytes,
+        _: &Metadata,
+        _: &Md5,
+    ) -> Result<PutNew, StoreError> {
         unreachable!("retention creates nothing new")
     }
 

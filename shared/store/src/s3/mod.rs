@@ -117,14 +117,16 @@ impl Repository for S3 {
         key: &ObjectKey,
         body: Bytes,
         metadata: &Metadata,
+        sum: &Md5,
     ) -> Result<PutNew, StoreError> {
         let at = self.at("put-new", Some(key));
-        let sum = md5_of(&at, body.clone()).await?;
         if self.conditional_put {
             let mode = PutMode::Create;
-            let sent = self.send(&at, key, body.clone(), metadata, sum, mode).await;
+            let sent = self
+                .send(&at, key, body.clone(), metadata, *sum, mode)
+                .await;
             return match sent {
-                Ok(()) => Ok(PutNew::Created),
+                Ok(()) => Ok(PutNew::Created(None)),
                 // The holder may be ourselves: a first attempt whose answer was lost.
                 Err(error) if is_taken(&error) => match self.holds(&at, key, &body).await? {
                     Some(outcome) => Ok(outcome),
@@ -137,7 +139,7 @@ impl Repository for S3 {
             return Ok(outcome);
         }
         kill_point!("archive.look.after");
-        self.send(&at, key, body.clone(), metadata, sum, PutMode::Overwrite)
+        self.send(&at, key, body.clone(), metadata, *sum, PutMode::Overwrite)
             .await
             .map_err(|error| tell(at.clone(), error))?;
         kill_point!("archive.unconditional-put.after");
@@ -145,7 +147,9 @@ impl Repository for S3 {
         // cloud reports of it is enough here, where its ETag is an MD5 (B2's is): to download
         // every object once more would double the traffic.
         let outcome = match self.head(key).await? {
-            Some(facts) if facts.etag.as_deref() == Some(&sum.to_string()) => Some(PutNew::Created),
+            Some(facts) if facts.etag.as_deref() == Some(&sum.to_string()) => {
+                Some(PutNew::Created(Some(facts)))
+            }
             Some(_) => self.holds(&at, key, &body).await?,
             None => None,
         };
@@ -249,12 +253,12 @@ impl S3 {
                 None => return Ok(Some(PutNew::Exists)),
             }
         }
-        Ok(Some(PutNew::Created))
+        Ok(Some(PutNew::Created(None)))
     }
 }
 
-/// MD5 of a body, computed where it does not hold up the async runtime: 64 MiB take a tenth
-/// of a second.
+/// MD5 of a part, computed where it does not hold up the async runtime: 8 MiB take a
+/// sixtieth of a second.
 async fn md5_of(at: &At, body: Bytes) -> Result<Md5, StoreError> {
     tokio::task::spawn_blocking(move || md5(&body))
         .await

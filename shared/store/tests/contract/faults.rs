@@ -25,7 +25,7 @@ pub(crate) async fn all_causes(r2: &dyn Repository) -> Vec<&'static str> {
         cause(r2.get(&key).await),
         cause(r2.list(&prefix("wal/"), None, 10).await),
         cause(r2.put(&key, body.clone(), &metadata, &sum).await),
-        cause(r2.put_new(&key, body, &metadata).await),
+        cause(r2.put_new(&key, body, &metadata, &sum).await),
         cause(r2.put_parts(&key, parts, &metadata).await),
         cause(r2.delete(&key).await),
     ]

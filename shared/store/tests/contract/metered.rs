@@ -43,7 +43,7 @@ async fn every_request_is_told_once_with_its_outcome_and_bytes() {
         stream.body.try_collect::<Vec<_>>().await
     };
     put().await.expect("stored");
-    r2.put_new(&key, body.clone(), &metadata)
+    r2.put_new(&key, body.clone(), &metadata, &walferry_proof::md5(&body))
         .await
         .expect("stored");
     let parts = futures::stream::iter([Ok(body.clone()), Ok(body.clone())]).boxed();

@@ -140,8 +140,14 @@ impl Repository for Scripted {
         self.answer("put", ()).await
     }
 
-    async fn put_new(&self, _: &ObjectKey, _: Bytes, _: &Metadata) -> Result<PutNew, StoreError> {
-        self.answer("put-new", PutNew::Created).await
+    async fn put_new(
+        &self,
+        _: &ObjectKey,
+        _: Bytes,
+        _: &Metadata,
+        _: &Md5,
+    ) -> Result<PutNew, StoreError> {
+        self.answer("put-new", PutNew::Created(None)).await
     }
 
     async fn put_parts(

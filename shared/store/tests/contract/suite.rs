@@ -133,13 +133,20 @@ async fn created_once(world: &World, conditional_put: bool) {
     let key = world.key("walferry-owner.json");
     let put = async |body: &'static [u8]| {
         let body = Bytes::from_static(body);
-        r2.put_new(&key, body, &metadata())
+        let sum = md5(&body);
+        r2.put_new(&key, body, &metadata(), &sum)
             .await
             .expect("an answer")
     };
-    assert_eq!(put(b"mine").await, PutNew::Created);
+    let created = put(b"mine").await;
+    let PutNew::Created(seen) = created else {
+        panic!("{created:?}");
+    };
+    // Who had to look after the PUT hands on what it saw, so that nobody asks again.
+    let etag = seen.and_then(|facts| facts.etag);
+    assert_eq!(etag, (!conditional_put).then(|| md5(b"mine").to_string()));
     // The answer to the first attempt may have been lost.
-    assert_eq!(put(b"mine").await, PutNew::Created);
+    assert_eq!(put(b"mine").await, PutNew::Created(None));
     assert_eq!(put(b"your").await, PutNew::Exists);
     assert_eq!(put(b"mine too").await, PutNew::Exists);
     assert_eq!(read(&*r2, &key).await, b"mine");
@@ -154,13 +161,13 @@ async fn of_eight_that_create_an_object_at_once_one_wins() {
     let metadata = BTreeMap::new();
     let puts = bodies
         .iter()
-        .map(|body| r2.put_new(&key, body.clone(), &metadata));
+        .map(async |body| r2.put_new(&key, body.clone(), &metadata, &md5(body)).await);
     let outcomes = futures::future::join_all(puts).await;
     let held = read(&**r2, &key).await;
     let mut created = 0;
     for (body, outcome) in bodies.iter().zip(outcomes) {
         match outcome {
-            Ok(PutNew::Created) => {
+            Ok(PutNew::Created(_)) => {
                 created += 1;
                 assert!(held == *body, "the winner's bytes are not there");
             }
@@ -350,7 +357,7 @@ async fn a_missing_bucket_is_not_a_missing_key(world: World) {
         "no-bucket"
     );
     assert_eq!(
-        cause(r2.put_new(&key, body, &metadata()).await),
+        cause(r2.put_new(&key, body, &metadata(), &sum).await),
         "no-bucket"
     );
     assert_eq!(
@@ -372,7 +379,7 @@ async fn a_wrong_secret_is_denied_in_the_clouds_own_words(world: World) {
         failed(r2.get(&key).await),
         failed(r2.list(&world.prefix(), None, 1).await),
         failed(r2.put(&key, body.clone(), &metadata(), &sum).await),
-        failed(r2.put_new(&key, body, &metadata()).await),
+        failed(r2.put_new(&key, body, &metadata(), &sum).await),
         failed(r2.delete(&key).await),
     ];
     for error in errors {

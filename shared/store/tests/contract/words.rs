@@ -262,7 +262,14 @@ async fn a_new_object_asks_for_a_free_key_only_where_the_store_can() {
         let mut settings = fake.settings();
         settings.conditional_put = conditional_put;
         let r2 = crate::servers::open(&settings);
-        let result = r2.put_new(&key("a"), Bytes::new(), &Metadata::new()).await;
+        let result = r2
+            .put_new(
+                &key("a"),
+                Bytes::new(),
+                &Metadata::new(),
+                &walferry_proof::md5(b""),
+            )
+            .await;
         let put = fake.requests();
         let put = put
             .iter()
