@@ -1,6 +1,7 @@
 //! The worker: consumers of the queues, the archive pipeline, watches on the
 //! directories, probes of the clouds, and the health port, which closes last.
 
+pub mod allocator;
 pub mod gauges;
 pub mod health;
 pub mod healthcheck;

@@ -47,7 +47,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.command {
         Some(Command::Healthcheck { address }) => walferry_worker::healthcheck::ask(*address),
-        None => start(args),
+        None => {
+            walferry_worker::allocator::fix_threshold();
+            start(args)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -261,6 +261,10 @@ pub fn catalog_settings(config: &WorkerConfig) -> CatalogSettings {
     }
 }
 
+/// Of the usual size. While a segment is packed its whole size is spoken for, and most of that
+/// given back afterwards: one for each thread, and one for what is on its way to the clouds.
+const A_SEGMENT: u64 = 16 << 20;
+
 fn settings(config: &WorkerConfig, worker: &str) -> Settings {
     Settings {
         worker: worker.to_owned(),
@@ -271,7 +275,10 @@ fn settings(config: &WorkerConfig, worker: &str) -> Settings {
         claim_renew: config.archive.claim_renew,
         in_flight: config.worker.segments_in_flight,
         claim_batch: config.archive.claim_batch,
-        memory: config.archive.memory_limit,
+        memory: config
+            .archive
+            .memory_limit
+            .unwrap_or((config.worker.pack_threads as u64 + 1) * A_SEGMENT),
         delete_after_one_copy_above: config.archive.delete_after_one_copy_above.map(Share::get),
         retry_base: config.archive.retry_base,
         retry_max: config.archive.retry_max,

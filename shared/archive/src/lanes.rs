@@ -73,8 +73,9 @@ impl Lanes {
     ) -> Self {
         let places = in_flight.max(1);
         let names: Vec<RepositoryName> = repositories.into_iter().collect();
-        // One share is left when every lane but one stands still with its own full.
-        let share = memory / (names.len() as u64 + 1);
+        // One share is left when every lane but one stands still with its own full. A smaller
+        // one would make copies give way in front of a fast lane behind one large body.
+        let share = memory / (names.len() as u64).max(1);
         let lane = || Lane {
             places: Arc::new(Semaphore::new(places)),
             memory: Room::new(share),
@@ -311,7 +312,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lane_takes_its_share_of_the_memory_and_no_more() {
-        let lanes = Lanes::new(8, 64 * MIB, [name()]);
+        let other = "b2".parse().expect("a name");
+        let lanes = Lanes::new(8, 64 * MIB, [name(), other]);
         let place = lanes.enter(&name(), 20 * MIB).await;
         tokio::time::timeout(Duration::from_millis(300), lanes.enter(&name(), 20 * MIB))
             .await

@@ -10,7 +10,7 @@ use walferry_killpoint::kill_point;
 use walferry_proof::{Hasher, Sha256};
 use walferry_spool::{
     Content, DeleteError, Deleted, Directory, DirectoryError, FileId, InspectError, Inspected,
-    OpenError, ReadError, StreamError,
+    OpenError, ReadError, SpooledFile, StreamError,
 };
 use walferry_wal::{History, Label, WalFile};
 
@@ -22,8 +22,9 @@ use crate::{
     process::ProcessError,
 };
 
-/// Bytes hashed between two looks at the cancellation token.
-const STEP: usize = 1 << 20;
+/// Bytes read, and hashed while the processor's cache holds them, between two looks at the
+/// cancellation token.
+const STEP: usize = 256 << 10;
 
 /// A local file of a claim in a directory that this worker serves.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,7 +138,7 @@ impl Here {
         &self,
         file: &WalFile,
         system: Option<walferry_wal::SystemId>,
-    ) -> Result<walferry_spool::SpooledFile, LocalError> {
+    ) -> Result<SpooledFile, LocalError> {
         Ok(self.inspect(file, system)?.file)
     }
 }
@@ -199,19 +200,12 @@ pub(crate) async fn pack(
                 (Hasher::new(), Packer::new(bench, level, here.stat.size)?);
             let (mut read, mut last) = (0, 0);
             while read < here.stat.size {
-                let piece = inspected
-                    .file
-                    .piece(read, plain)
-                    .map_err(LocalError::Read)?;
-                if piece.is_empty() {
+                last = read_hashed(&inspected.file, read, plain, &mut hasher, &cancel)?;
+                if last == 0 {
                     break;
                 }
-                (read, last) = (read + piece.len() as u64, piece.len());
-                hash_piece(&mut hasher, piece, &cancel)?;
-                if cancel.is_cancelled() {
-                    return Err(LocalError::Cancelled);
-                }
-                packer.add(piece)?;
+                read += last as u64;
+                packer.add(&plain[..last])?;
             }
             // What was read counts only if nobody wrote or cut meanwhile.
             inspected.file.unchanged().map_err(LocalError::Read)?;
@@ -233,19 +227,31 @@ pub(crate) async fn pack(
         .await?
 }
 
-/// Hashes what was read; a claim that was lost is noticed between steps.
-fn hash_piece(
+/// Fills `buffer` from `offset` on, less at the end of the file, and hashes what it reads; a
+/// claim that was lost is noticed between steps.
+fn read_hashed(
+    file: &SpooledFile,
+    offset: u64,
+    buffer: &mut [u8],
     hasher: &mut Hasher,
-    piece: &[u8],
     cancel: &CancellationToken,
-) -> Result<(), LocalError> {
-    for step in piece.chunks(STEP) {
+) -> Result<usize, LocalError> {
+    let mut have = 0;
+    for step in buffer.chunks_mut(STEP) {
         if cancel.is_cancelled() {
             return Err(LocalError::Cancelled);
         }
-        hasher.update(step);
+        let wanted = step.len();
+        let piece = file
+            .piece(offset + have as u64, step)
+            .map_err(LocalError::Read)?;
+        hasher.update(piece);
+        have += piece.len();
+        if piece.len() < wanted {
+            break;
+        }
     }
-    Ok(())
+    Ok(have)
 }
 
 /// Reads, checks and hashes a file of any size.
@@ -388,18 +394,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_that_was_lost_is_hashed_no_further() {
-        let cancel = CancellationToken::new();
-        let plain = vec![7; 3 * STEP + 1];
-        let mut hasher = Hasher::new();
-        hash_piece(&mut hasher, &plain, &cancel).expect("nobody cancelled");
+    fn a_claim_that_was_lost_is_read_no_further_and_all_that_is_read_is_hashed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = "000000010000000000000001";
+        let plain: Vec<u8> = (0..3 * STEP + 1).map(|n| (n % 251) as u8).collect();
+        std::fs::write(folder.path().join(name), &plain).expect("a file");
+        let directory = Directory::open(folder.path()).expect("a directory");
+        let file = walferry_spool::open_checked(&directory, &name.parse().expect("a name"))
+            .expect("a file");
+        let (cancel, mut hasher) = (CancellationToken::new(), Hasher::new());
+        let mut buffer = vec![0; 2 * STEP];
+        let mut read =
+            |offset, hasher: &mut Hasher| read_hashed(&file, offset, &mut buffer, hasher, &cancel);
+        assert_eq!(read(0, &mut hasher).expect("it reads"), 2 * STEP);
+        assert_eq!(
+            read(2 * STEP as u64, &mut hasher).expect("it reads"),
+            STEP + 1
+        );
+        assert_eq!(
+            hasher.finish(),
+            (walferry_proof::sha256(&plain), plain.len() as u64)
+        );
         cancel.cancel();
-        assert!(matches!(
-            hash_piece(&mut hasher, &plain, &cancel),
-            Err(LocalError::Cancelled)
-        ));
-        let (sha256, size) = hasher.finish();
-        assert_eq!(sha256, walferry_proof::sha256(&plain));
-        assert_eq!(size, plain.len() as u64);
+        let again = read_hashed(&file, 0, &mut buffer, &mut Hasher::new(), &cancel);
+        assert!(matches!(again, Err(LocalError::Cancelled)));
     }
 }

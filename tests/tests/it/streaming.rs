@@ -170,6 +170,21 @@ fn a_segment_of_one_gib_is_archived_in_bounded_memory() {
     assert!(peak < 300 << 10, "{peak} kB at the most");
 }
 
+/// glibc keeps what was freed unless its threshold is fixed, which it reads from there.
+#[test]
+fn a_worker_fixes_the_allocators_threshold() {
+    let mut world = World::builder().build();
+    let threshold = |process: u32| {
+        let environment = std::fs::read(format!("/proc/{process}/environ")).expect("a process");
+        environment
+            .split(|byte| *byte == 0)
+            .find_map(|line| line.strip_prefix(b"MALLOC_MMAP_THRESHOLD_="))
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+    };
+    let worker = world.worker();
+    assert_eq!(threshold(worker.process().id()).as_deref(), Some("262144"));
+}
+
 #[test]
 fn only_what_is_above_the_threshold_is_streamed() {
     let mut world = World::builder()

@@ -38,9 +38,9 @@ static CLAIM_BATCH: Setting =
     Setting::new("archive.claim_batch", "segments claimed by one statement").default("16");
 static MEMORY_LIMIT: Setting = Setting::new(
     "archive.memory_limit",
-    "memory for segments in flight, per worker",
+    "memory for packed segments in flight, per worker; `auto` is 16 MiB for each of `worker.pack_threads` and 16 more",
 )
-.default("256MiB");
+.default("auto");
 static STREAMING_THRESHOLD: Setting = Setting::new(
     "archive.streaming_threshold",
     "segments above it are streamed and sent in parts; at most 64MiB",
@@ -90,8 +90,8 @@ pub struct Archive {
     /// At most a third of the lease.
     pub claim_renew: Duration,
     pub claim_batch: usize,
-    /// Bytes; at least twice the streaming threshold.
-    pub memory_limit: u64,
+    /// Bytes, at least the streaming threshold; `None` leaves it to the number of threads.
+    pub memory_limit: Option<u64>,
     pub streaming_threshold: u64,
     pub not_yet: Duration,
     pub delete_after_one_copy_above: Option<Share>,
@@ -108,7 +108,7 @@ impl Section for Archive {
         let claim_lease = reader.value(&CLAIM_LEASE, span());
         let claim_renew = reader.value(&CLAIM_RENEW, span());
         let claim_batch = reader.value(&CLAIM_BATCH, value::between(1, 1_000));
-        let memory_limit = reader.value(&MEMORY_LIMIT, value::bytes(64 << 20));
+        let memory_limit = reader.value(&MEMORY_LIMIT, memory);
         let streaming_threshold = reader.value(
             &STREAMING_THRESHOLD,
             value::bytes_between(1 << 20, LARGEST_WHOLE),
@@ -129,15 +129,14 @@ impl Section for Archive {
                 hint: "raise the lease or renew more often",
             },
         );
-        // A segment below the threshold is in memory twice: plain and packed.
-        let twice = streaming_threshold.map(|threshold| threshold.saturating_mul(2));
+        // A segment below the threshold is in memory as a whole once it is packed.
         let fits = in_order(
             reader,
-            twice,
-            memory_limit,
+            streaming_threshold,
+            memory_limit.flatten(),
             Wrong {
                 setting: &MEMORY_LIMIT,
-                message: "less than twice `archive.streaming_threshold`: one segment would not fit",
+                message: "less than `archive.streaming_threshold`: one segment would not fit",
                 hint: "raise the limit or stream smaller segments",
             },
         );
@@ -194,6 +193,13 @@ fn verify_mode(text: &str) -> Result<VerifyMode, Refusal> {
         let message = format!("`{text}` is not a way to verify");
         Refusal::new(message, "write head or read-back")
     })
+}
+
+fn memory(text: &str) -> Result<Option<u64>, Refusal> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    value::bytes(16 << 20)(text).map(Some)
 }
 
 fn high_water(text: &str) -> Result<Option<Share>, Refusal> {

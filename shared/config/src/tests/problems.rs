@@ -55,7 +55,7 @@ fn settings_that_contradict_each_other_are_told() {
 [archive]
 claim_lease = "5s"
 claim_renew = "2s"
-memory_limit = "64MiB"
+memory_limit = "32MiB"
 retry_base = "1m"
 
 [queue]
