@@ -173,7 +173,7 @@ fn a_segment_of_one_gib_is_archived_in_bounded_memory() {
 /// glibc keeps what was freed unless its threshold is fixed, which it reads from there.
 #[test]
 fn a_worker_fixes_the_allocators_threshold() {
-    let mut world = World::builder().build();
+    let world = World::builder().build();
     let threshold = |process: u32| {
         let environment = std::fs::read(format!("/proc/{process}/environ")).expect("a process");
         environment
