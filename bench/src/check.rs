@@ -24,7 +24,7 @@ pub fn check(
     objects: impl Fn(&Bucket) -> Vec<(String, String)>,
     unpack: Unpack,
 ) -> Vec<u64> {
-    let buckets: Vec<(&Bucket, BTreeMap<String, String>)> = clouds
+    let keys: Vec<BTreeMap<String, String>> = clouds
         .iter()
         .map(|cloud| {
             let listed = objects(cloud.bucket());
@@ -36,53 +36,63 @@ pub fn check(
                 cloud.name(),
                 keys.keys()
             );
-            (cloud.bucket(), keys)
+            keys
         })
         .collect();
+    let buckets: Vec<&Bucket> = clouds.iter().map(Cloud::bucket).collect();
+    compare(
+        corpus.segments(),
+        &buckets,
+        |bucket, segment| keys[bucket][&segment.name].clone(),
+        unpack,
+        |bucket, key| bucket.delete(key),
+    )
+}
+
+/// Fetches each segment from each bucket, where `key` (of the bucket's place and the segment)
+/// names it, unpacks it and compares it with its original; then `seen` is told. The bytes that
+/// each bucket holds of them.
+///
+/// # Panics
+/// When one is missing, does not unpack, or is another.
+pub fn compare(
+    segments: &[Segment],
+    buckets: &[&Bucket],
+    key: impl Fn(usize, &Segment) -> String + Sync,
+    unpack: Unpack,
+    seen: impl Fn(&Bucket, &str) + Sync,
+) -> Vec<u64> {
     let next = AtomicUsize::new(0);
-    let sums = std::thread::scope(|scope| {
-        let work = || {
-            let mut stored = vec![0; buckets.len()];
-            while let Some(segment) = corpus.segments().get(next.fetch_add(1, Ordering::Relaxed)) {
-                compare(segment, &buckets, unpack, &mut stored);
+    let work = || {
+        let mut stored = vec![0; buckets.len()];
+        while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut right = None;
+            for (place, bucket) in buckets.iter().enumerate() {
+                let key = key(place, segment);
+                let answer = bucket.get(&key);
+                let body = answer.unwrap_or_else(|| panic!("{key} is missing")).body;
+                // The same bytes as in the cloud before are right if those were.
+                if right.as_ref() != Some(&body) {
+                    let plain = unpack(&body).unwrap_or_else(|error| panic!("{key}: {error}"));
+                    assert!(segment.is(&plain), "{key} is not {}", segment.name);
+                }
+                stored[place] += body.len() as u64;
+                right = Some(body);
+                seen(bucket, &key);
             }
-            stored
-        };
-        let threads = [scope.spawn(work), scope.spawn(work)];
-        threads.map(|thread| {
+        }
+        stored
+    };
+    let sums = std::thread::scope(|scope| {
+        [scope.spawn(work), scope.spawn(work)].map(|thread| {
             thread
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     });
     (0..buckets.len())
-        .map(|cloud| sums.iter().map(|sum| sum[cloud]).sum())
+        .map(|place| sums.iter().map(|sum| sum[place]).sum())
         .collect()
-}
-
-/// Compares one segment in every cloud and removes it there.
-fn compare(
-    segment: &Segment,
-    buckets: &[(&Bucket, BTreeMap<String, String>)],
-    unpack: Unpack,
-    stored: &mut [u64],
-) {
-    let mut right = None;
-    for ((bucket, keys), stored) in buckets.iter().zip(stored) {
-        let key = &keys[&segment.name];
-        let body = bucket
-            .get(key)
-            .unwrap_or_else(|| panic!("{key} is listed and not there"))
-            .body;
-        // The same bytes as in the cloud before are right if those were.
-        if right.as_ref() != Some(&body) {
-            let plain = unpack(&body).unwrap_or_else(|error| panic!("{key}: {error}"));
-            assert!(segment.is(&plain), "{key} is not {}", segment.name);
-        }
-        *stored += body.len() as u64;
-        right = Some(body);
-        bucket.delete(key);
-    }
 }
 
 /// The objects `<prefix><segment>.gz`.

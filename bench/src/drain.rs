@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use walferry_tests::originals::gunzip;
 use walferry_tests::world::Program;
 use walferry_tests::{Bucket, World};
 
+use crate::check;
 use crate::corpus::Segment;
 
 /// Links the originals into the archive directory: they take no space, and the worker deletes
@@ -72,36 +71,13 @@ pub fn names(bucket: &Bucket) -> BTreeSet<String> {
 /// # Panics
 /// When one is missing, does not unpack, or is another.
 pub fn compare(segments: &[Segment], buckets: &[&Bucket]) -> Vec<u64> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut stored = vec![0; buckets.len()];
-        while let Some(segment) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let key = format!("wal/{}.gz", segment.name);
-            let mut right = None;
-            for (bucket, stored) in buckets.iter().zip(&mut stored) {
-                let answer = bucket.get(&key);
-                let body = answer.unwrap_or_else(|| panic!("{key} is missing")).body;
-                *stored += body.len() as u64;
-                // The same bytes as in the cloud before are right if those were.
-                if right.as_ref() != Some(&body) {
-                    let plain = gunzip(&body).unwrap_or_else(|error| panic!("{key}: {error}"));
-                    assert!(segment.is(&plain), "{key} is not {}", segment.name);
-                }
-                right = Some(body);
-            }
-        }
-        stored
-    };
-    let sums = std::thread::scope(|scope| {
-        [scope.spawn(work), scope.spawn(work)].map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    });
-    (0..buckets.len())
-        .map(|cloud| sums.iter().map(|sum| sum[cloud]).sum())
-        .collect()
+    check::compare(
+        segments,
+        buckets,
+        |_, segment| format!("wal/{}.gz", segment.name),
+        check::gz,
+        |_, _| {},
+    )
 }
 
 /// The sum of a metric over its series that hold `labels`, and over workers.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::check;
 use walferry_tests::process::{self, Finished};
 use walferry_tests::{Bucket, Cloud, Postgres, User};
 
@@ -48,6 +49,22 @@ impl Settings {
             compress_level,
             process_max: 2,
             asynchronous: true,
+        }
+    }
+
+    /// As tables call it: `pgBackRest gz 6`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("pgBackRest {} {}", self.compress_type, self.compress_level)
+    }
+
+    /// What unpacks its objects.
+    #[must_use]
+    pub fn unpack(&self) -> check::Unpack {
+        if self.compress_type == "zst" {
+            check::zst
+        } else {
+            check::gz
         }
     }
 }

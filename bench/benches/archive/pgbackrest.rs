@@ -32,10 +32,7 @@ pub(crate) fn run(field: &mut Field, corpus: &mut Corpus, stanza: &PgBackRest) -
         User::Postgres.own(&ready, None);
     }
     let settings = stanza.settings();
-    let name = format!(
-        "pgBackRest {} {}",
-        settings.compress_type, settings.compress_level
-    );
+    let name = settings.name();
     let mut outcome = field.measure(&name, |_| {
         let processes = Processes::watch();
         let began = Instant::now();
@@ -54,16 +51,11 @@ pub(crate) fn run(field: &mut Field, corpus: &mut Corpus, stanza: &PgBackRest) -
         remove(&pg_wal.join(&segment.name));
         remove(&status.join(format!("{}.done", segment.name)));
     }
-    let unpack = if settings.compress_type == "zst" {
-        check::zst
-    } else {
-        check::gz
-    };
     outcome.stored = check::check(
         corpus,
         field.world.clouds(),
         |bucket| stanza.archived(bucket),
-        unpack,
+        settings.unpack(),
     );
     outcome.remark = stanza.described();
     outcome

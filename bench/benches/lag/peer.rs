@@ -40,22 +40,14 @@ pub(crate) fn run(
         .map(|(segment, key)| (segment, field.stored_at(&key)))
         .collect();
     let settings = stanza.settings();
-    let unpack = if settings.compress_type == "zst" {
-        check::zst
-    } else {
-        check::gz
-    };
     check::check(
         corpus,
         field.world.clouds(),
         |bucket| stanza.archived(bucket),
-        unpack,
+        settings.unpack(),
     );
     plan.forget(corpus);
-    let name = format!(
-        "pgBackRest {} {}",
-        settings.compress_type, settings.compress_level
-    );
+    let name = settings.name();
     vec![
         plan.row(corpus, format!("{name}: ready to told"), |name| {
             (told[name].ready, told[name].told)
