@@ -26,7 +26,7 @@ pub(crate) async fn archiving(worker: &mut Worker, log: &mut Log) {
     assert_eq!(claimed.len(), 4, "there is a backlog");
     let (first, rest) = claimed.split_at(1);
     worker.archive(&first[0]).await;
-    log.end("choose_encoder, set_packed, still_held, complete, local_deleted");
+    log.end("set_packed, still_held, complete, local_deleted");
     let mut conn = worker.connect().await;
     let tokens: Vec<_> = rest.iter().map(|claim| claim.token).collect();
     let held = claims::renew(&mut conn, &tokens, Duration::from_secs(60)).await;

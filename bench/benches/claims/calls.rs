@@ -139,8 +139,7 @@ fn run(world: &World, site: &Site, workers: usize, kind: Kind) -> Vec<(Worker, u
 pub(crate) fn tell(measured: &[Measured], report: &mut Report) {
     report.paragraph(
         "### Registering and claiming\n\nPer second, by all workers together, in one cluster. A worker is one \
-         connection and one call at a time. *Archived* is a segment's whole way: claim (16 at once), `choose_encoder`, \
-         `set_packed`, `still_held` three times, `complete`, `local_deleted`; the clouds and the disk of the files take no time.",
+         connection and one call at a time. *Archived* is a segment's whole way: claim (16 at once), `set_packed`, `still_held` three times, `complete`, `local_deleted`; the clouds and the disk of the files take no time.",
     );
     let mut head = vec![
         "per second".to_owned(),

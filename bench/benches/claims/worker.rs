@@ -122,11 +122,6 @@ impl Worker {
     pub(crate) async fn archive(&mut self, claim: &Claim) {
         let (token, catalog) = (claim.token, self.catalog.clone());
         let packed = packed(claim);
-        self.timed("choose_encoder", async {
-            completion::choose_encoder(&mut *connect(&catalog).await, token, &packed.encoder).await
-        })
-        .await
-        .expect("an encoder is chosen");
         self.timed("set_packed", async {
             completion::set_packed(&mut *connect(&catalog).await, token, &packed).await
         })

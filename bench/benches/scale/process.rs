@@ -31,17 +31,10 @@ impl Worker {
             claims::release(&mut conn, claim.token, ReleaseAs::Nothing).await?;
             return Ok(());
         }
-        let wanted = Encoder {
-            name: "libdeflate".into(),
+        let encoder = claim.encoder.clone().unwrap_or(Encoder {
+            name: "fitted".into(),
             level: 9,
-        };
-        let encoder = match &claim.encoder {
-            Some(recorded) => recorded.clone(),
-            None => {
-                let mut conn = self.catalog.get().await?;
-                completion::choose_encoder(&mut conn, claim.token, &wanted).await?
-            }
-        };
+        });
         let thread = self.packing.acquire().await?;
         tokio::time::sleep(self.site.pack).await;
         drop(thread);

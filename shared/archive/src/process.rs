@@ -240,7 +240,7 @@ impl Archiver {
         due: &[Target],
         file: &local::Here,
     ) -> Result<Option<Copied>, ProcessError> {
-        let encoder = self.encoder(claim, file.stat.size).await?;
+        let encoder = self.encoder(claim, file.stat.size);
         if encoder.0 == Encoder::ZlibRs || file.stat.size > MAX_WHOLE {
             let streamed = Streamed {
                 archiver: self,
@@ -417,27 +417,18 @@ impl Archiver {
         }
     }
 
-    async fn encoder(&self, claim: &Claim, size: u64) -> Result<(Encoder, u8), ProcessError> {
+    /// Encoder and level of an earlier attempt, or what the settings say.
+    fn encoder(&self, claim: &Claim, size: u64) -> (Encoder, u8) {
         let ours = (
             Encoder::for_size(size, self.0.settings.whole_limit),
             self.0.settings.level,
         );
-        let recorded = match &claim.encoder {
-            Some(recorded) => recorded.clone(),
-            None => {
-                let mut conn = self.0.catalog.get().await?;
-                let wanted = walferry_catalog::claims::Encoder {
-                    name: ours.0.as_str().to_owned(),
-                    level: ours.1,
-                };
-                let chosen = completion::choose_encoder(&mut conn, claim.token, &wanted).await?;
-                kill_point!("archive.encoder.after");
-                chosen
-            }
+        let Some(recorded) = &claim.encoder else {
+            return ours;
         };
         // An encoder that this version does not have makes other bytes: an object that is
         // already there is then read back and adopted.
-        Ok(Encoder::parse(&recorded.name).map_or(ours, |encoder| (encoder, recorded.level)))
+        Encoder::parse(&recorded.name).map_or(ours, |encoder| (encoder, recorded.level))
     }
 
     /// How many copies allow the local file to go: all that are required, or one while a

@@ -15,7 +15,10 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use walferry_catalog::{claims::Claim, completion};
+use walferry_catalog::{
+    claims::{self, Claim},
+    completion,
+};
 use walferry_killpoint::kill_point;
 use walferry_layout::metadata::ObjectMetadata;
 use walferry_proof::{Expected, ExpectedEtag, Hasher, Md5, Md5Hasher, ObjectKey, Sha256, Verified};
@@ -65,10 +68,22 @@ impl Streamed<'_> {
         here: &Here,
     ) -> Result<Option<Copied>, ProcessError> {
         let sha256 = local::hash(self.archiver, self.claim, here, self.lease.cancelled()).await?;
+        let encoder = claims::Encoder {
+            name: Encoder::ZlibRs.as_str().to_owned(),
+            level: self.level,
+        };
         let mut conn = self.archiver.0.catalog.get().await?;
         kill_point!("stream.content.before");
-        let recorded =
-            completion::set_content(&mut conn, self.claim.token, sha256, here.stat.size).await;
+        // Before the first part: a crash right after leaves a row that tells later attempts how
+        // to pack, so that what they send is identical.
+        let recorded = completion::set_content(
+            &mut conn,
+            self.claim.token,
+            sha256,
+            here.stat.size,
+            &encoder,
+        )
+        .await;
         drop(conn);
         if let Err(error @ walferry_catalog::CatalogError::Conflict { .. }) = recorded {
             self.archiver
@@ -84,7 +99,7 @@ impl Streamed<'_> {
             size: here.stat.size,
             cluster: self.cluster.name.clone(),
             system_id: self.owner.system_id,
-            encoder: Encoder::ZlibRs.as_str().to_owned(),
+            encoder: encoder.name,
             level: self.level,
             mtime: self.claim.mtime.unwrap_or_else(chrono::Utc::now),
         };

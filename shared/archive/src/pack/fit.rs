@@ -12,10 +12,10 @@ use libdeflater::{CompressionLvl, Compressor};
 /// Size of one sample. The samples of a piece are packed as one: each alone would mostly
 /// measure the head of its block.
 const SAMPLE: usize = 64 << 10;
-/// How much content a sample stands for, and where these few leave a doubt: on rows of pgbench
-/// they err by a hundredth, on a load by much less.
-const FOR_EACH: usize = 4 << 20;
-const IN_DOUBT_FOR_EACH: usize = 1 << 20;
+/// Samples of a piece, and where these few leave a doubt: on rows of pgbench they err by a
+/// hundredth, on a load by much less.
+const FEW: usize = 2;
+const MANY: usize = 6;
 /// Below this no sample is worth its work: what a level misses there is under 1 KiB.
 const TOO_SMALL: usize = 256 << 10;
 /// What packs to less than this part of itself is long repeats: zlib walks through them at
@@ -56,9 +56,9 @@ impl Encoders {
             return Fit::Libdeflate(level.min(UNSAMPLED));
         }
         let mut sample = std::mem::take(&mut self.sample);
-        collect(piece, FOR_EACH, &mut sample);
+        collect(piece, FEW, &mut sample);
         let fit = self.at_once(&sample, level).unwrap_or_else(|| {
-            collect(piece, IN_DOUBT_FOR_EACH, &mut sample);
+            collect(piece, MANY, &mut sample);
             self.in_doubt(&sample, level)
         });
         self.sample = sample;
@@ -71,24 +71,32 @@ impl Encoders {
         if wanted < sample.len() / REPEATING {
             return Some(Fit::Zlib);
         }
-        let barely = wanted > sample.len() - sample.len() / BARELY;
-        let (first, bound) = if barely {
-            (FASTEST, wanted + wanted / 1000)
-        } else if level < LEVELS[0] {
-            (FASTEST, wanted)
-        } else {
-            (LEVELS[0], wanted)
-        };
-        (self.deflate(sample, first) <= bound).then_some(Fit::Libdeflate(first))
+        if wanted > sample.len() - sample.len() / BARELY {
+            return self.reaches(sample, FASTEST, wanted + wanted / 1000);
+        }
+        if level < LEVELS[0] {
+            return self.reaches(sample, FASTEST, wanted);
+        }
+        // The lower one has to win by half of what they err by: on the rows of a large table
+        // it is the larger one, and the next one is not.
+        self.reaches(sample, LEVELS[0], wanted - wanted / 200)
+            .or_else(|| self.reaches(sample, LEVELS[1], wanted + wanted / 2000))
     }
 
     /// The cheapest of those that are no larger than zlib, within what many samples err by.
     fn in_doubt(&mut self, sample: &[u8], level: u8) -> Fit {
         let wanted = self.zlib(sample, level);
-        LEVELS
+        let (lowest, most) = (wanted - wanted / 200, wanted + wanted / 1000);
+        [lowest, most, most]
             .into_iter()
-            .find(|candidate| self.deflate(sample, *candidate) <= wanted + wanted / 1000)
-            .map_or(Fit::Zlib, Fit::Libdeflate)
+            .zip(LEVELS)
+            .find_map(|(bound, candidate)| self.reaches(sample, candidate, bound))
+            .unwrap_or(Fit::Zlib)
+    }
+
+    /// libdeflate at `level`, if it packs `sample` to at most `bound` bytes.
+    fn reaches(&mut self, sample: &[u8], level: u8, bound: usize) -> Option<Fit> {
+        (self.deflate(sample, level) <= bound).then_some(Fit::Libdeflate(level))
     }
 
     /// libdeflate at `level`, one of its own.
@@ -124,9 +132,10 @@ impl Encoders {
     }
 }
 
-/// Fills `sample` with those at fixed places, spread over `piece`, which is longer than one.
-fn collect(piece: &[u8], for_each: usize, sample: &mut Vec<u8>) {
-    let count = (piece.len() / for_each).max(1);
+/// Fills `sample` with `count` of them at fixed places, spread over `piece`, or with fewer where
+/// it is shorter. It is longer than one.
+fn collect(piece: &[u8], count: usize, sample: &mut Vec<u8>) {
+    let count = count.min(piece.len() / SAMPLE);
     let share = piece.len() / count;
     sample.clear();
     for at in 0..count {

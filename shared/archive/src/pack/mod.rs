@@ -2,7 +2,7 @@
 //! encoder and level give the same bytes, and a repeated upload is identical.
 //!
 //! A file that is packed whole becomes a few members, one after the other, as RFC 1952 allows
-//! and every gunzip reads: one for each piece of 8 MiB, by the encoder that fits its content,
+//! and every gunzip reads: one for each piece of 4 MiB, by the encoder that fits its content,
 //! and one for a run of zeros at the end of a piece.
 
 mod fit;
@@ -17,7 +17,7 @@ use walferry_proof::Md5;
 use self::fit::{Encoders, Fit};
 
 /// Content of one member at most, and what is read at once.
-pub const PIECE: usize = 8 << 20;
+pub const PIECE: usize = 4 << 20;
 /// So many zeros at the end of a piece are worth a member of their own, which costs 50 bytes.
 const WORTH_A_MEMBER: usize = 32 << 10;
 /// Memory of a packed piece that a packing thread keeps for the next one.

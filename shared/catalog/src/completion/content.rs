@@ -21,47 +21,8 @@ pub struct Packed {
     pub compressed_md5: Md5,
 }
 
-/// The encoder to use: what an earlier attempt recorded, or `wanted`, recorded now.
-///
-/// So a PUT that is repeated by a later attempt carries the same bytes, also when the
-/// setting or the backlog changed in between.
-///
-/// # Errors
-/// `LostClaim`.
-pub async fn choose_encoder(
-    conn: &mut AsyncPgConnection,
-    claim: ClaimToken,
-    wanted: &Encoder,
-) -> Result<Encoder, CatalogError> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        encoder: String,
-        #[diesel(sql_type = SmallInt)]
-        level: i16,
-    }
-    let row = diesel::sql_query(format!(
-        "UPDATE wal_files f SET encoder = CASE WHEN f.level IS NULL THEN $3 ELSE coalesce(f.encoder, $3) END, \
-                level = CASE WHEN f.encoder IS NULL THEN $4 ELSE coalesce(f.level, $4) END \
-          WHERE {FENCE} RETURNING f.encoder, f.level"
-    ))
-    .bind::<BigInt, _>(claim.file.0)
-    .bind::<Integer, _>(claim.attempt.0)
-    .bind::<Text, _>(&wanted.name)
-    .bind::<SmallInt, _>(i16::from(wanted.level))
-    .kept()
-    .load::<Row>(conn)
-    .await?
-    .into_iter()
-    .next()
-    .ok_or_else(|| lost(claim))?;
-    Ok(Encoder {
-        name: row.encoder,
-        level: u8::try_from(row.level).map_err(|_| rows::malformed("level", row.level))?,
-    })
-}
-
-/// Records content and packing.
+/// Records content and packing, before the first PUT: later attempts are told the encoder with
+/// their claim, so a PUT that they repeat carries the same bytes.
 ///
 /// # Errors
 /// `Conflict` when the name is registered with other content: nothing changes. `LostClaim`.
@@ -89,7 +50,7 @@ pub async fn set_packed(
     settle(conn, claim, packed.sha256, changed).await
 }
 
-/// Records the content alone, for a file that is packed while it is sent.
+/// Records content and encoder, for a file that is packed while it is sent.
 ///
 /// # Errors
 /// As `set_packed`.
@@ -98,15 +59,18 @@ pub async fn set_content(
     claim: ClaimToken,
     sha256: Sha256,
     size: u64,
+    encoder: &Encoder,
 ) -> Result<(), CatalogError> {
     let changed = diesel::sql_query(format!(
-        "UPDATE wal_files f SET sha256 = $3, size_bytes = $4 \
+        "UPDATE wal_files f SET sha256 = $3, size_bytes = $4, encoder = $5, level = $6 \
           WHERE {FENCE} AND (f.sha256 IS NULL OR f.sha256 = $3)"
     ))
     .bind::<BigInt, _>(claim.file.0)
     .bind::<Integer, _>(claim.attempt.0)
     .bind::<Binary, _>(sha256.to_bytes().to_vec())
     .bind::<BigInt, _>(rows::bits(size))
+    .bind::<Text, _>(&encoder.name)
+    .bind::<SmallInt, _>(i16::from(encoder.level))
     .kept()
     .execute(conn)
     .await?;

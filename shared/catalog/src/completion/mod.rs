@@ -7,7 +7,7 @@ mod quarantine;
 mod withdraw;
 
 pub use complete::{Completed, CopyFailure, Waiting, complete};
-pub use content::{Packed, choose_encoder, set_content, set_packed};
+pub use content::{Packed, set_content, set_packed};
 pub use proof::{Archived, Enough, Finished, local_deleted, prove_archived};
 pub use quarantine::quarantine_local;
 pub use withdraw::withdraw;

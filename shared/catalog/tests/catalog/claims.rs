@@ -185,12 +185,7 @@ async fn a_frozen_worker_that_comes_back_changes_nothing() {
         );
         lost(claims::release(conn, token, ReleaseAs::Drained).await);
         lost(completion::set_packed(conn, token, &packed).await);
-        lost(completion::set_content(conn, token, packed.sha256, 1).await);
-        lost(
-            completion::choose_encoder(conn, token, &packed.encoder)
-                .await
-                .map(drop),
-        );
+        lost(completion::set_content(conn, token, packed.sha256, 1, &packed.encoder).await);
         lost(
             completion::prove_archived(conn, token, packed.sha256, Enough::AllRequired)
                 .await

@@ -119,7 +119,14 @@ async fn a_name_with_other_content_is_a_conflict_and_changes_nothing() {
     let before = world.value("SELECT f::text FROM wal_files f").await;
     for result in [
         completion::set_packed(&mut world.conn, claim.token, &other).await,
-        completion::set_content(&mut world.conn, claim.token, other.sha256, 1).await,
+        completion::set_content(
+            &mut world.conn,
+            claim.token,
+            other.sha256,
+            1,
+            &other.encoder,
+        )
+        .await,
         completion::prove_archived(
             &mut world.conn,
             claim.token,
@@ -199,26 +206,29 @@ async fn a_proof_about_another_object_or_content_completes_nothing() {
 }
 
 #[tokio::test]
-async fn the_encoder_that_was_recorded_first_is_used_for_ever() {
+async fn the_encoder_that_was_recorded_is_told_to_the_next_claim() {
     let mut world = World::new().await;
-    world.register_segments(1).await;
-    let claim = world.claim_one("w").await;
-    let encoder = |name: &str, level| Encoder {
-        name: name.to_owned(),
-        level,
-    };
-    let first = completion::choose_encoder(&mut world.conn, claim.token, &encoder("zlib-rs", 9))
+    world.register_segments(2).await;
+    let whole = world.claim_one("w").await;
+    let streamed = world.claim_one("w").await;
+    let mut packed = packed(&whole.file.to_string());
+    packed.encoder.level = 3;
+    completion::set_packed(&mut world.conn, whole.token, &packed)
         .await
         .unwrap();
-    assert_eq!(first, encoder("zlib-rs", 9));
-    world.expire(claim.token).await;
-    let claim = world.claim_one("w").await;
-    assert_eq!(claim.encoder, Some(encoder("zlib-rs", 9)));
-    let second =
-        completion::choose_encoder(&mut world.conn, claim.token, &encoder("libdeflate", 6))
-            .await
-            .unwrap();
-    assert_eq!(second, encoder("zlib-rs", 9));
+    let zlib = Encoder {
+        name: "zlib-rs".to_owned(),
+        level: 4,
+    };
+    let sha256 = content(&streamed.file.to_string());
+    completion::set_content(&mut world.conn, streamed.token, sha256, 1, &zlib)
+        .await
+        .unwrap();
+    for (claim, encoder) in [(whole, packed.encoder), (streamed, zlib)] {
+        world.expire(claim.token).await;
+        let again = world.claim_one("w").await;
+        assert_eq!((again.file, again.encoder), (claim.file, Some(encoder)));
+    }
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ impl Transport {
         *request.uri_mut() = url
             .parse()
             .map_err(|error| Failure::NotHttp(RootCause::of(&error)))?;
-        self.sign(&mut request, None)?;
+        self.sign(&mut request, &Body::Empty)?;
         let response = self.exchange(request).await?;
         let headers = response.headers().clone();
         let body = self.collect(response).await?;
@@ -169,28 +169,44 @@ impl Transport {
     }
 
     /// `Content-MD5` is added after `object_store` has signed, so the request is signed
-    /// again; the hash of the body, the costly part, is taken over.
+    /// again, in the same way: the hash of the body, the costly part, is taken over, and over
+    /// TLS there is none.
     fn add_content_md5(&self, request: &mut HttpRequest, md5: Md5) -> Result<(), Failure> {
-        let hash = request
-            .headers()
-            .get(&BODY_HASH_HEADER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse::<walferry_proof::Sha256>().ok());
-        let Some(hash) = hash else {
+        let signed = request.headers().get(&BODY_HASH_HEADER);
+        let Some(text) = signed.and_then(|value| value.to_str().ok()) else {
             return Ok(());
+        };
+        let body = match text.parse::<walferry_proof::Sha256>() {
+            Ok(hash) => Body::Hashed(hash.to_bytes()),
+            Err(_) => Body::Unsigned,
         };
         let value = HeaderValue::from_str(&md5.base64()).expect("base64 is visible ASCII");
         let headers = request.headers_mut();
         headers.remove(http::header::AUTHORIZATION);
         headers.insert(CONTENT_MD5_HEADER, value);
-        self.sign(request, Some(&hash.to_bytes()))
+        self.sign(request, &body)
     }
 
-    fn sign(&self, request: &mut HttpRequest, body_hash: Option<&[u8]>) -> Result<(), Failure> {
+    fn sign(&self, request: &mut HttpRequest, body: &Body) -> Result<(), Failure> {
+        let (signed, hash) = match body {
+            Body::Empty => (true, None),
+            Body::Hashed(hash) => (true, Some(&hash[..])),
+            Body::Unsigned => (false, None),
+        };
         AwsAuthorizer::new(&self.0.credential, "s3", &self.0.region)
-            .try_authorize(request, body_hash)
+            .with_sign_payload(signed)
+            .try_authorize(request, hash)
             .map_err(|error| Failure::NotHttp(RootCause::of(&error)))
     }
+}
+
+/// What a signature says of the body.
+enum Body {
+    Empty,
+    /// Its SHA-256.
+    Hashed([u8; 32]),
+    /// Nothing: `UNSIGNED-PAYLOAD`.
+    Unsigned,
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! Certificates: whose are trusted, and what an operator reads when one is not.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -9,25 +10,33 @@ use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use walferry_store::{Retry, S3Settings};
+use walferry_proof::{md5, sha256};
+use walferry_store::{Metadata, Retry, S3Settings};
 
-use crate::failed;
-use crate::fake::Fake;
+use crate::fake::{Fake, Reply, Request, answer};
 use crate::servers::{World, embedded, open};
+use crate::{failed, key, put, random};
 
 /// Set in the process that is to trust what `SSL_CERT_FILE` names.
 const CHILD: &str = "WALFERRY_STORE_TLS_TEST_ENDPOINT";
 
-/// The embedded server behind TLS, with a CA of its own.
+/// A server behind TLS, with a CA of its own.
 struct Front {
-    _world: World,
     _folder: tempfile::TempDir,
     _fake: Fake,
     ca: PathBuf,
     settings: S3Settings,
 }
 
-async fn front(names: &[&str]) -> Front {
+/// The embedded server behind it, which lives as long as what comes first.
+async fn front(names: &[&str]) -> (World, Front) {
+    let world = embedded().await;
+    let behind = world.embedded.as_ref().expect("embedded").address();
+    let front = front_of(names, world.settings.clone(), behind).await;
+    (world, front)
+}
+
+async fn front_of(names: &[&str], mut settings: S3Settings, behind: SocketAddr) -> Front {
     let mut ca = CertificateParams::new(Vec::new()).expect("parameters");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("a CA");
@@ -50,8 +59,6 @@ async fn front(names: &[&str]) -> Front {
         .with_single_cert(vec![leaf.der().clone()], key)
         .expect("a certificate");
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let world = embedded().await;
-    let behind = world.embedded.as_ref().expect("embedded").address();
     let fake = Fake::handling(move |stream| {
         let acceptor = acceptor.clone();
         Box::pin(async move {
@@ -64,10 +71,8 @@ async fn front(names: &[&str]) -> Front {
         })
     })
     .await;
-    let mut settings = world.settings.clone();
     settings.endpoint = format!("https://{}", fake.address).parse().expect("a URL");
     Front {
-        _world: world,
         _folder: folder,
         _fake: fake,
         ca: ca_file,
@@ -77,7 +82,7 @@ async fn front(names: &[&str]) -> Front {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_of_ones_own_is_trusted_when_it_is_named() {
-    let mut front = front(&["127.0.0.1"]).await;
+    let (_world, mut front) = front(&["127.0.0.1"]).await;
     let error = failed(open(&front.settings).probe().await);
     assert_eq!((error.cause(), error.retry()), ("tls", Retry::Operator));
     assert!(
@@ -92,7 +97,7 @@ async fn a_ca_of_ones_own_is_trusted_when_it_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_for_another_host_is_refused() {
-    let mut front = front(&["r2.example"]).await;
+    let (_world, mut front) = front(&["r2.example"]).await;
     front.settings.ca_certificates = Some(front.ca.clone());
     let error = failed(open(&front.settings).probe().await);
     assert_eq!(error.cause(), "tls", "{}", error.report());
@@ -104,13 +109,49 @@ async fn a_certificate_for_another_host_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_a_bodys_sum_is_content_md5_and_in_the_clear_the_signature_covers_it_too() {
+    let ok = |_: &Request| Reply::Answer(answer("200 OK", &[("etag", "\"1\"")], ""));
+    let fake = Fake::answering(ok).await;
+    let mut front = front_of(&["127.0.0.1"], fake.settings(), fake.address).await;
+    front.settings.ca_certificates = Some(front.ca.clone());
+    let (key, body) = (key("a"), random(100));
+    put(&*open(&front.settings), &key, &body)
+        .await
+        .expect("stored");
+    put(&*fake.repository(), &key, &body).await.expect("stored");
+    let requests = fake.requests();
+    let sums: Vec<_> = requests
+        .iter()
+        .map(|request| {
+            request
+                .header("x-amz-content-sha256")
+                .expect("it is signed")
+        })
+        .collect();
+    assert_eq!(sums, ["UNSIGNED-PAYLOAD", &sha256(&body).to_string()]);
+    for request in &requests {
+        assert!(request.header("content-md5").is_some(), "{request:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_damaged_on_the_way_is_refused_over_tls_too() {
+    let (_world, mut front) = front(&["127.0.0.1"]).await;
+    front.settings.ca_certificates = Some(front.ca.clone());
+    let r2 = open(&front.settings);
+    let (key, none, meant) = (key("damaged"), Metadata::new(), md5(b"what was meant"));
+    let sent = r2.put(&key, random(100), &none, &meant);
+    assert_eq!(failed(sent.await).cause(), "damaged");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_http_where_tls_is_spoken_is_an_error_and_the_other_way_round() {
     let world = embedded().await;
     let mut settings = world.settings.clone();
     let address = world.embedded.as_ref().expect("embedded").address();
     settings.endpoint = format!("https://{address}").parse().expect("a URL");
     assert_eq!(failed(open(&settings).probe().await).cause(), "tls");
-    let front = front(&["127.0.0.1"]).await;
+    let (_behind, front) = front(&["127.0.0.1"]).await;
     let mut settings = front.settings.clone();
     let plain = settings.endpoint.as_str().replace("https", "http");
     settings.endpoint = plain.parse().expect("a URL");
@@ -129,7 +170,7 @@ async fn ssl_cert_file_is_honoured() {
         open(&settings).probe().await.expect("trusted");
         return;
     }
-    let front = front(&["127.0.0.1"]).await;
+    let (_world, front) = front(&["127.0.0.1"]).await;
     let (endpoint, ca) = (front.settings.endpoint.to_string(), front.ca.clone());
     let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     for (file, trusted) in [(ca, true), (other, false)] {
