@@ -58,14 +58,14 @@ fn main() {
     };
     let mut corpus = Corpus::make_within(home.folder(), counts, MOST_LIGHT);
     corpus.server().stop();
-    let (mean, most) = corpus.light_fill();
+    let (mean, fullest) = corpus.light_fill();
     let settings: String = args
         .set
         .iter()
         .map(|(name, value)| format!(", but {name} is {value}"))
         .collect();
     report.paragraph(&format!(
-        "{} segments of PostgreSQL under pgbench, {}: {} full, {} lightly filled and switched (mean {mean} %, at most {most} %), \
+        "{} segments of PostgreSQL under pgbench, {}: {} full, {} lightly filled and switched (mean {mean} %, at most {fullest} %), \
          all in the directory before a worker starts. Two clouds on this machine (s3s, TLS in \
          front of each), workers at their defaults{settings}, all on this machine. Time is from \
          the start of the workers to the last file deleted. Every segment VERIFIED in the \
@@ -75,6 +75,7 @@ fn main() {
         corpus.count(Kind::Full),
         corpus.count(Kind::Light),
     ));
+    let mut most = None;
     if !args.only_late {
         let outcomes = [1, args.workers]
             .map(|workers| run::drain(corpus.segments(), workers, Duration::ZERO, &args.set));
@@ -83,6 +84,7 @@ fn main() {
             "No goal is set here: where the workers' CPU seconds come near to the wall time times \
              the cores, several only do the same work beside each other.",
         );
+        most = Some(outcomes[0].speed().max(outcomes[1].speed()));
     }
     if args.latency > 0 {
         let late = Duration::from_millis(args.latency);
@@ -102,6 +104,14 @@ fn main() {
             &format!("{ratio:.2} times"),
             ratio >= FASTER,
         );
+        if let Some(most) = most {
+            report.paragraph(&format!(
+                "The cores' limit: without latency this machine archives {most:.1} of these \
+                 segments per second, {:.2} times what one worker does with it. No number of \
+                 workers can do more here.",
+                most / outcomes[0].speed()
+            ));
+        }
     }
     let missed = report.finish(args.write);
     drop((corpus, home));
