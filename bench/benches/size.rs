@@ -124,14 +124,14 @@ fn main() {
 /// Packs `plain` in both ways and adds what came of it.
 fn measure(plain: &[u8], bench: &mut Bench, sizes: &mut Sizes) {
     let began = Instant::now();
-    let mut packer = Packer::new(bench, LEVEL, plain.len() as u64).expect("a level of gzip");
+    let mut packer = Packer::new(LEVEL, plain.len() as u64).expect("a level of gzip");
     for piece in plain.chunks(PIECE) {
-        packer.add(piece).expect("it packs");
+        packer.add(bench, piece).expect("it packs");
     }
-    let body = packer.finish().expect("it packs").body;
+    let body = packer.finish(bench).expect("it packs");
     sizes.time += began.elapsed();
     let began = Instant::now();
-    let mut encoder = walferry_archive::pack::stream_encoder(Vec::new(), LEVEL);
+    let mut encoder = walferry_archive::pack::zlib(Vec::new(), LEVEL);
     encoder.write_all(plain).expect("memory takes it");
     let zlib = encoder.finish().expect("memory takes it").len();
     sizes.zlib_time += began.elapsed();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use walferry_archive::archiver::Observer;
+use walferry_archive::{archiver::Observer, stages::Stage};
 use walferry_observe::{ClaimOutcome, Metrics};
 use walferry_proof::RepositoryName;
 
@@ -29,6 +29,10 @@ pub struct ArchiveMetrics(pub Metrics);
 impl Observer for ArchiveMetrics {
     fn archived(&self, cluster: &str, plain: u64, stored: u64, elapsed: Duration) {
         self.0.segment_archived(cluster, plain, stored, elapsed);
+    }
+
+    fn spent(&self, stage: Stage, time: Duration) {
+        self.0.segment_stage(stage.as_str(), time);
     }
 
     fn copy(&self, repository: &RepositoryName, success: bool) {

@@ -10,7 +10,7 @@ use walferry_store::{Breaker, BreakerState};
 
 use crate::{
     foreign::Foreign, lanes::Lanes, leases::Leases, owner::OwnerMarks, pool::PackPool,
-    register::Range,
+    register::Range, stages::Stage,
 };
 
 /// How a worker archives.
@@ -33,7 +33,7 @@ pub struct Settings {
     /// Segments claimed by one statement, at most.
     pub claim_batch: usize,
     /// Bytes of memory for what is packed and not yet uploaded. The buffers of the packing
-    /// threads come on top: about two segments for each.
+    /// threads come on top: two pieces for each.
     pub memory: u64,
     /// Share of the file system above which one verified copy is enough to delete.
     pub delete_after_one_copy_above: Option<f64>,
@@ -81,6 +81,8 @@ impl ServedDirectory {
 pub trait Observer: Send + Sync + 'static {
     /// A file is VERIFIED in every required repository.
     fn archived(&self, cluster: &str, plain: u64, stored: u64, elapsed: Duration);
+    /// A file spent this time in a stage.
+    fn spent(&self, stage: Stage, time: Duration);
     /// A copy was made, or not.
     fn copy(&self, repository: &RepositoryName, success: bool);
     /// A claim began (`claimed`) or ended.

@@ -24,6 +24,7 @@ pub mod pool;
 pub mod process;
 pub mod register;
 mod settle;
+pub mod stages;
 pub mod stream;
 mod systems;
 pub mod unpack;

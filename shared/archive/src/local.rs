@@ -1,6 +1,6 @@
 //! The file as it lies in the archive directory: reading it, packing it, deleting it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use tokio_util::sync::CancellationToken;
 use walferry_catalog::{
@@ -20,6 +20,7 @@ use crate::{
     pack::{PIECE, PackError, Packed, Packer},
     pool::{PoolGone, Scratch},
     process::ProcessError,
+    stages::Spent,
 };
 
 /// Bytes read, and hashed while the processor's cache holds them, between two looks at the
@@ -83,6 +84,7 @@ pub struct PackedFile {
     pub gzip: Packed,
     /// What a history or label file says.
     pub knowledge: Knowledge,
+    pub(crate) spent: Spent,
 }
 
 /// What a file says about timelines and base backups.
@@ -196,21 +198,36 @@ pub(crate) async fn pack(
             let inspected = here.inspect(&file, system)?;
             let Scratch { plain, bench } = scratch;
             plain.resize(PIECE, 0);
-            let (mut hasher, mut packer) =
-                (Hasher::new(), Packer::new(bench, level, here.stat.size)?);
-            let (mut read, mut last) = (0, 0);
+            let mut hasher = Hasher::new();
+            let mut packer = Packer::new(level, here.stat.size)?;
+            let (mut read, mut last, mut spent) = (0, 0, Spent::default());
             while read < here.stat.size {
-                last = read_hashed(&inspected.file, read, plain, &mut hasher, &cancel)?;
+                last = read_hashed(
+                    &inspected.file,
+                    read,
+                    plain,
+                    &mut hasher,
+                    &mut spent,
+                    &cancel,
+                )?;
                 if last == 0 {
                     break;
                 }
                 read += last as u64;
-                packer.add(&plain[..last])?;
+                let began = Instant::now();
+                packer.add(bench, &plain[..last])?;
+                spent.compress += began.elapsed();
             }
             // What was read counts only if nobody wrote or cut meanwhile.
             inspected.file.unchanged().map_err(LocalError::Read)?;
             let (sha256, plain_size) = hasher.finish();
-            let gzip = packer.finish()?;
+            let began = Instant::now();
+            let body = packer.finish(bench)?;
+            spent.compress += began.elapsed();
+            let began = Instant::now();
+            let md5 = walferry_proof::md5(&body);
+            spent.md5 = began.elapsed();
+            let gzip = Packed { body, md5 };
             let knowledge = match inspected.content {
                 // It is smaller than a piece.
                 Content::History(history) => Knowledge::History(history, plain[..last].to_vec()),
@@ -222,6 +239,7 @@ pub(crate) async fn pack(
                 plain_size,
                 gzip,
                 knowledge,
+                spent,
             })
         })
         .await?
@@ -229,11 +247,12 @@ pub(crate) async fn pack(
 
 /// Fills `buffer` from `offset` on, less at the end of the file, and hashes what it reads; a
 /// claim that was lost is noticed between steps.
-fn read_hashed(
+pub(crate) fn read_hashed(
     file: &SpooledFile,
     offset: u64,
     buffer: &mut [u8],
     hasher: &mut Hasher,
+    spent: &mut Spent,
     cancel: &CancellationToken,
 ) -> Result<usize, LocalError> {
     let mut have = 0;
@@ -241,11 +260,14 @@ fn read_hashed(
         if cancel.is_cancelled() {
             return Err(LocalError::Cancelled);
         }
-        let wanted = step.len();
+        let (wanted, began) = (step.len(), Instant::now());
         let piece = file
             .piece(offset + have as u64, step)
             .map_err(LocalError::Read)?;
+        let read = Instant::now();
         hasher.update(piece);
+        spent.read += read.duration_since(began);
+        spent.hash += read.elapsed();
         have += piece.len();
         if piece.len() < wanted {
             break;
@@ -404,8 +426,16 @@ mod tests {
             .expect("a file");
         let (cancel, mut hasher) = (CancellationToken::new(), Hasher::new());
         let mut buffer = vec![0; 2 * STEP];
-        let mut read =
-            |offset, hasher: &mut Hasher| read_hashed(&file, offset, &mut buffer, hasher, &cancel);
+        let mut read = |offset, hasher: &mut Hasher| {
+            read_hashed(
+                &file,
+                offset,
+                &mut buffer,
+                hasher,
+                &mut Spent::default(),
+                &cancel,
+            )
+        };
         assert_eq!(read(0, &mut hasher).expect("it reads"), 2 * STEP);
         assert_eq!(
             read(2 * STEP as u64, &mut hasher).expect("it reads"),
@@ -416,7 +446,14 @@ mod tests {
             (walferry_proof::sha256(&plain), plain.len() as u64)
         );
         cancel.cancel();
-        let again = read_hashed(&file, 0, &mut buffer, &mut Hasher::new(), &cancel);
+        let again = read_hashed(
+            &file,
+            0,
+            &mut buffer,
+            &mut Hasher::new(),
+            &mut Spent::default(),
+            &cancel,
+        );
         assert!(matches!(again, Err(LocalError::Cancelled)));
     }
 }

@@ -12,7 +12,6 @@ use walferry_catalog::{
 use walferry_killpoint::kill_point;
 use walferry_layout::{metadata::ObjectMetadata, object_key};
 use walferry_proof::{Expected, ExpectedEtag, ObjectKey, Verified};
-use walferry_spool::MAX_WHOLE;
 
 use crate::{
     archiver::{Archiver, Served, Target},
@@ -22,7 +21,8 @@ use crate::{
     leases::{Lease, LeaseLost},
     local::{self, LocalError},
     owner::Owner,
-    pack::{Encoder, Packed},
+    pack::{ENCODER, Packed},
+    stages::Stage,
     stream::Streamed,
     upload::{CopyError, Upload},
 };
@@ -240,8 +240,8 @@ impl Archiver {
         due: &[Target],
         file: &local::Here,
     ) -> Result<Option<Copied>, ProcessError> {
-        let encoder = self.encoder(claim, file.stat.size);
-        if encoder.0 == Encoder::ZlibRs || file.stat.size > MAX_WHOLE {
+        let level = self.level(claim);
+        if file.stat.size > self.0.settings.whole_limit {
             let streamed = Streamed {
                 archiver: self,
                 cluster,
@@ -249,16 +249,21 @@ impl Archiver {
                 lease,
                 owner,
                 key,
-                level: encoder.1,
+                level,
             };
             // It holds a few pieces for each repository, whatever the file's size.
             let copied = streamed.archive(due, file).await;
             drop(admission);
             return copied;
         }
+        let asked = Instant::now();
         let mut memory = self.0.lanes.reserve(file.stat.size).await;
-        let packed = local::pack(self, claim, file, encoder.1, lease.cancelled()).await?;
+        let packed = local::pack(self, claim, file, level, lease.cancelled()).await?;
+        for (stage, time) in packed.spent.of(asked.elapsed()) {
+            self.0.observer.spent(stage, time);
+        }
         memory.shrink(packed.gzip.body.len() as u64);
+        let began = Instant::now();
         let mut conn = self.0.catalog.get().await?;
         kill_point!("archive.packed.before");
         // Recorded before the first PUT: a crash right after leaves a row that tells later
@@ -270,8 +275,8 @@ impl Archiver {
                 sha256: packed.sha256,
                 size: packed.plain_size,
                 encoder: walferry_catalog::claims::Encoder {
-                    name: encoder.0.as_str().to_owned(),
-                    level: encoder.1,
+                    name: ENCODER.to_owned(),
+                    level,
                 },
                 compressed_size: packed.gzip.body.len() as u64,
                 compressed_md5: packed.gzip.md5,
@@ -279,6 +284,7 @@ impl Archiver {
         )
         .await;
         drop(conn);
+        self.0.observer.spent(Stage::Catalog, began.elapsed());
         if let Err(error @ CatalogError::Conflict { .. }) = recorded {
             self.quarantine_local(claim, lease, file, &error).await?;
             return Ok(None);
@@ -286,7 +292,7 @@ impl Archiver {
         recorded?;
         kill_point!("archive.packed.after");
         local::record_knowledge(self, claim, &packed).await?;
-        let metadata = metadata(cluster, owner, claim, &packed, encoder);
+        let metadata = metadata(cluster, owner, claim, &packed, level);
         let upload = Upload {
             pool: &self.0.pool,
             foreign: &self.0.foreign,
@@ -385,6 +391,7 @@ impl Archiver {
             return Ok(Ended::Released);
         }
         let stored = copied.verified.first().map_or(0, Verified::stored_size);
+        let began = Instant::now();
         let mut conn = self.0.catalog.get().await?;
         lease.settle(true);
         kill_point!("archive.complete.before");
@@ -397,12 +404,15 @@ impl Archiver {
         )
         .await?;
         drop(conn);
+        self.0.observer.spent(Stage::Catalog, began.elapsed());
         kill_point!("archive.complete.after");
         match completed {
             Completed::Archived(archived) => {
                 lease.settle(false);
+                let began = Instant::now();
                 self.delete_local(claim, lease, &archived, here, copied.hashed.as_ref())
                     .await?;
+                self.0.observer.spent(Stage::Delete, began.elapsed());
                 let all = archived.all_required();
                 Ok(if all {
                     Ended::Archived { stored }
@@ -417,18 +427,14 @@ impl Archiver {
         }
     }
 
-    /// Encoder and level of an earlier attempt, or what the settings say.
-    fn encoder(&self, claim: &Claim, size: u64) -> (Encoder, u8) {
-        let ours = (
-            Encoder::for_size(size, self.0.settings.whole_limit),
-            self.0.settings.level,
-        );
-        let Some(recorded) = &claim.encoder else {
-            return ours;
-        };
-        // An encoder that this version does not have makes other bytes: an object that is
-        // already there is then read back and adopted.
-        Encoder::parse(&recorded.name).map_or(ours, |encoder| (encoder, recorded.level))
+    /// The level of an earlier attempt, or what the settings say.
+    fn level(&self, claim: &Claim) -> u8 {
+        match &claim.encoder {
+            Some(recorded) if recorded.name == ENCODER => recorded.level,
+            // An earlier version's encoder made other bytes at any level: an object of it that
+            // is already there is read back and adopted.
+            _ => self.0.settings.level,
+        }
     }
 
     /// How many copies allow the local file to go: all that are required, or one while a
@@ -534,15 +540,15 @@ fn metadata(
     owner: &Owner,
     claim: &Claim,
     packed: &local::PackedFile,
-    encoder: (Encoder, u8),
+    level: u8,
 ) -> ObjectMetadata {
     ObjectMetadata {
         sha256: packed.sha256,
         size: packed.plain_size,
         cluster: cluster.name.clone(),
         system_id: owner.system_id,
-        encoder: encoder.0.as_str().to_owned(),
-        level: encoder.1,
+        encoder: ENCODER.to_owned(),
+        level,
         mtime: claim.mtime.unwrap_or_else(chrono::Utc::now),
     }
 }

@@ -31,23 +31,21 @@ use crate::{
     leases::Lease,
     local::{self, Here, LocalError},
     owner::Owner,
-    pack::{Encoder, stream_encoder},
+    pack::{ENCODER, PIECE, Packer},
+    pool::Scratch,
     process::ProcessError,
+    stages::Spent,
     upload::{CopyError, Upload},
 };
 
-/// Read, hashed and packed between two looks at the cancellation token.
-const PIECE: usize = 1 << 20;
 /// A repository for which the others have waited so long in all loses its place: a slow
 /// cloud delays a fast one by this much for a file, however large the file is.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pieces that wait in front of one repository.
-const AHEAD: usize = 4;
-/// Memory that streaming holds for one repository at most: the pieces that wait, two parts
+const AHEAD: usize = 1;
+/// Memory that streaming holds for one repository at most: the piece that waits, two parts
 /// of 8 MiB on the wire and a third that is being filled.
 pub(crate) const ROOM: u64 = 28 << 20;
-
-type Gzip = flate2::write::GzEncoder<Vec<u8>>;
 
 pub(crate) struct Streamed<'a> {
     pub(crate) archiver: &'a Archiver,
@@ -69,7 +67,7 @@ impl Streamed<'_> {
     ) -> Result<Option<Copied>, ProcessError> {
         let sha256 = local::hash(self.archiver, self.claim, here, self.lease.cancelled()).await?;
         let encoder = claims::Encoder {
-            name: Encoder::ZlibRs.as_str().to_owned(),
+            name: ENCODER.to_owned(),
             level: self.level,
         };
         let mut conn = self.archiver.0.catalog.get().await?;
@@ -243,9 +241,9 @@ impl Streamed<'_> {
         sha256: Sha256,
         mut senders: Vec<Feed>,
     ) -> Result<(), LocalError> {
-        let mut packer = Packer {
+        let mut packing = Packing {
             file: here.open(&self.claim.file, self.claim.prefix.system_id)?,
-            gzip: stream_encoder(Vec::new(), self.level),
+            gzip: Packer::new(self.level, here.stat.size)?,
             plain: Hasher::new(),
             stored: Md5Hasher::new(),
             read: 0,
@@ -253,25 +251,28 @@ impl Streamed<'_> {
         };
         let mut ended = false;
         while !ended && !senders.is_empty() {
-            if self.lease.cancelled().is_cancelled() {
-                return Err(LocalError::Cancelled);
-            }
-            let (next, piece, last) = self.archiver.0.pool.run(move |_| packer.step()).await??;
-            packer = next;
+            let cancel = self.lease.cancelled().clone();
+            let (next, piece, last) = self
+                .archiver
+                .0
+                .pool
+                .run(move |scratch| packing.step(scratch, &cancel))
+                .await??;
+            packing = next;
             ended = last;
             if !piece.is_empty() {
                 senders = hand_on(senders, &piece).await;
             }
         }
         if ended {
-            packer.file.unchanged().map_err(LocalError::Read)?;
-            let (found, _) = packer.plain.finish();
+            packing.file.unchanged().map_err(LocalError::Read)?;
+            let (found, _) = packing.plain.finish();
             if found != sha256 {
                 return Err(LocalError::Gone {
                     file: self.claim.file,
                 });
             }
-            let facts = (packer.size, packer.stored.finish());
+            let facts = (packing.size, packing.stored.finish());
             for feed in senders {
                 let _ = feed.told.send(Some(facts));
             }
@@ -322,33 +323,37 @@ async fn hand_on(feeds: Vec<Feed>, piece: &Bytes) -> Vec<Feed> {
 }
 
 /// Moves onto a packing thread for each piece and back.
-struct Packer {
+struct Packing {
     file: SpooledFile,
-    gzip: Gzip,
+    gzip: Packer,
     plain: Hasher,
     stored: Md5Hasher,
     read: u64,
     size: u64,
 }
 
-impl Packer {
-    fn step(mut self) -> Result<(Self, Bytes, bool), LocalError> {
-        use std::io::Write as _;
-        let mut buffer = vec![0; PIECE];
-        let piece = self
-            .file
-            .piece(self.read, &mut buffer)
-            .map_err(LocalError::Read)?;
-        let ended = piece.is_empty();
-        let failed = |error| LocalError::Pack(crate::pack::PackError::Stream(error));
-        if ended {
-            self.gzip.try_finish().map_err(failed)?;
-        } else {
-            self.plain.update(piece);
-            self.gzip.write_all(piece).map_err(failed)?;
+impl Packing {
+    /// What came of one more piece, which may be nothing, and whether it was the last.
+    fn step(
+        mut self,
+        scratch: &mut Scratch,
+        cancel: &CancellationToken,
+    ) -> Result<(Self, Bytes, bool), LocalError> {
+        let Scratch { plain, bench } = scratch;
+        plain.resize(PIECE, 0);
+        let mut spent = Spent::default();
+        let (file, hasher) = (&self.file, &mut self.plain);
+        let length = local::read_hashed(file, self.read, plain, hasher, &mut spent, cancel)?;
+        let ended = length < PIECE;
+        if length > 0 {
+            self.gzip.add(bench, &plain[..length])?;
         }
-        self.read += piece.len() as u64;
-        let out = Bytes::from(std::mem::take(self.gzip.get_mut()));
+        let out = if ended {
+            self.gzip.finish(bench)?
+        } else {
+            self.gzip.take()
+        };
+        self.read += length as u64;
         self.stored.update(&out);
         self.size += out.len() as u64;
         Ok((self, out, ended))

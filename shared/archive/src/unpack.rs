@@ -201,9 +201,9 @@ mod tests {
 
     fn packed(plain: &[u8]) -> Bytes {
         let mut bench = Bench::default();
-        let mut packer = Packer::new(&mut bench, 6, plain.len() as u64).expect("a level of gzip");
-        packer.add(plain).expect("it packs");
-        packer.finish().expect("it packs").body
+        let mut packer = Packer::new(6, plain.len() as u64).expect("a level of gzip");
+        packer.add(&mut bench, plain).expect("it packs");
+        packer.finish(&mut bench).expect("it packs")
     }
 
     async fn check(body: Bytes) -> Result<Contents, UnpackError> {

@@ -45,6 +45,7 @@ struct Inner {
     stored_bytes: Counters<1>,
     compression_ratio: Gauges<1>,
     archive_duration: Histograms<1>,
+    stages: Histograms<1>,
     uploads: Counters<2>,
     backlog: Gauges<2>,
     backlog_age: Gauges<2>,
@@ -128,6 +129,12 @@ impl Metrics {
                 r,
                 "segment_duration",
                 "Time from the claim of a file to its completion, by cluster",
+                long,
+            ),
+            stages: histogram(
+                r,
+                "segment_stage",
+                "Time of a file that is packed whole in a stage (wait, read, hash, compress, md5, catalog, delete)",
                 long,
             ),
             uploads: plain(
@@ -272,6 +279,14 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.0.registry).expect("writing to a String cannot fail");
         text
+    }
+
+    /// A file spent `elapsed` in a stage.
+    pub fn segment_stage(&self, stage: &'static str, elapsed: Duration) {
+        self.0
+            .stages
+            .get_or_create(&[label("stage", stage)])
+            .observe(elapsed.as_secs_f64());
     }
 
     /// A file is verified in every required repository.

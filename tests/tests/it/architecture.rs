@@ -164,10 +164,10 @@ fn no_clock_of_a_worker_decides_about_jobs_or_claims() {
 
 /// Files of the pipeline that hash, pack or unpack, each on the packing threads alone.
 const HEAVY: [(&str, &[&str]); 6] = [
-    ("Packer::new(", &["local.rs"]),
-    ("read_hashed(&inspected", &["local.rs"]),
-    ("walferry_proof::md5(", &["mod.rs", "owner.rs"]),
-    (".step()", &["stream.rs"]),
+    ("packer.add(", &["local.rs"]),
+    ("= read_hashed(", &["local.rs"]),
+    ("walferry_proof::md5(", &["local.rs", "owner.rs"]),
+    ("packing.step(", &["stream.rs"]),
     ("unpacker.feed(", &["unpack.rs", "heal.rs"]),
     ("unpacker.finish()", &["unpack.rs", "heal.rs"]),
 ];
@@ -205,9 +205,8 @@ fn hashing_and_packing_are_never_done_on_the_async_runtime() {
             if shipped.contains(call) {
                 found.insert(name.clone().into_owned());
             }
-            // The packer only defines what the others hand to the threads, and a mark of
-            // ownership is of a hundred bytes.
-            let exempt = path.ends_with("pack/mod.rs") || path.ends_with("owner.rs");
+            // A mark of ownership is of a hundred bytes.
+            let exempt = path.ends_with("owner.rs");
             assert!(
                 exempt || !on_the_runtime(text).contains(call),
                 "{name} calls {call} on the async runtime"

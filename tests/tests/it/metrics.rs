@@ -72,6 +72,20 @@ fn running_programs_tell_rate_backlog_ratio_uploads_statuses_lag_and_latency() {
 }
 
 #[test]
+fn the_stages_of_a_segment_are_counted() {
+    let mut world = World::builder().quick_clouds().build();
+    world.hand_over(&MAKER.name(1), &MAKER.bytes(1, Fill::Light));
+    let worker = world.worker();
+    world.await_archived();
+    let count = |stage| format!(r#"walferry_segment_stage_seconds_count{{stage="{stage}"}}"#);
+    for stage in ["wait", "read", "hash", "compress", "md5", "delete"] {
+        await_sample(&worker, &count(stage), |segments| segments == 1.0);
+    }
+    // One commit before the uploads and one after them.
+    await_sample(&worker, &count("catalog"), |commits| commits == 2.0);
+}
+
+#[test]
 fn what_cannot_be_read_any_more_is_absent_and_not_as_good_as_it_was() {
     let mut world = World::builder().quick_clouds().build();
     let worker = world.worker();

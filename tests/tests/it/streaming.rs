@@ -74,7 +74,7 @@ fn check_metadata(world: &World, cloud: &Cloud, maker: &Maker) {
     assert_eq!(meta("size"), original.size.to_string());
     assert_eq!(meta("cluster"), "main");
     assert_eq!(meta("system-id"), maker.system_id.to_string());
-    assert_eq!(meta("encoder"), "zlib-rs");
+    assert_eq!(meta("encoder"), "fitted");
     assert_eq!(meta("level"), "9");
     let mtime =
         world.number("SELECT floor(extract(epoch FROM mtime) * 1000)::bigint FROM wal_files");

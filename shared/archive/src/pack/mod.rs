@@ -1,7 +1,7 @@
-//! gzip: an ordinary file (RFC 1952) without name or time, so that the same input,
-//! encoder and level give the same bytes, and a repeated upload is identical.
+//! gzip: an ordinary file (RFC 1952) without name or time, so that the same input
+//! and level give the same bytes, and a repeated upload is identical.
 //!
-//! A file that is packed whole becomes a few members, one after the other, as RFC 1952 allows
+//! A file becomes a few members, one after the other, as RFC 1952 allows
 //! and every gunzip reads: one for each piece of 4 MiB, by the encoder that fits its content,
 //! and one for a run of zeros at the end of a piece.
 
@@ -25,44 +25,9 @@ const WORTH_KEEPING: usize = 2 << 20;
 /// Magic, deflate, no flags, no time, no level, unknown system (RFC 1952, 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// Which implementation of deflate makes the bytes. Written to the catalog before
-/// the first PUT and into the metadata of each object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoder {
-    /// What fits the content: libdeflate at the level that reaches zlib's size, or zlib.
-    Fitted,
-    /// zlib-rs through `flate2`: streams, for files too large for a buffer.
-    ZlibRs,
-}
-
-impl Encoder {
-    /// The encoder for a file of `size` bytes when whole buffers are allowed up to `whole` bytes.
-    #[must_use]
-    pub fn for_size(size: u64, whole: u64) -> Self {
-        if size <= whole {
-            Self::Fitted
-        } else {
-            Self::ZlibRs
-        }
-    }
-
-    /// The name kept in catalog and metadata.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Fitted => "fitted",
-            Self::ZlibRs => "zlib-rs",
-        }
-    }
-
-    /// The encoder of that name; `None` when this version does not have it.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Fitted, Self::ZlibRs]
-            .into_iter()
-            .find(|encoder| encoder.as_str() == name)
-    }
-}
+/// The name of how files are packed here, kept in the catalog before the first PUT and in the
+/// metadata of each object. What bears another one was packed by an earlier version.
+pub const ENCODER: &str = "fitted";
 
 /// A compressed file in memory.
 #[derive(Clone, Debug)]
@@ -81,62 +46,67 @@ pub struct Bench {
 }
 
 /// Packs a file whose pieces are given in order.
-pub struct Packer<'a> {
-    bench: &'a mut Bench,
+pub struct Packer {
     level: u8,
     body: Vec<u8>,
+    /// No member was made yet.
+    empty: bool,
     /// Bytes of the file that were not added yet.
     left: u64,
     /// Zeros that no member tells yet.
     zeros: u64,
 }
 
-impl<'a> Packer<'a> {
+impl Packer {
     /// A file of `size` bytes, of which none was given yet, to be no larger than zlib makes
     /// it at `level`.
     ///
     /// # Errors
     /// When the level is none of 1 to 9.
-    pub fn new(bench: &'a mut Bench, level: u8, size: u64) -> Result<Self, PackError> {
+    pub fn new(level: u8, size: u64) -> Result<Self, PackError> {
         if !(1..=9).contains(&level) {
             return Err(PackError::Level { level });
         }
         Ok(Self {
-            bench,
             level,
             body: Vec::new(),
+            empty: true,
             left: size,
             zeros: 0,
         })
     }
 
-    /// Adds `piece`. The same cuts have to be made each time, or the bytes differ.
+    /// Adds `piece`, which is [`PIECE`] bytes unless it is the last one: with other cuts the
+    /// bytes differ.
     ///
     /// # Errors
     /// Defects of an encoder.
-    pub fn add(&mut self, piece: &[u8]) -> Result<(), PackError> {
+    pub fn add(&mut self, bench: &mut Bench, piece: &[u8]) -> Result<(), PackError> {
         self.left = self.left.saturating_sub(piece.len() as u64);
         let content = self.content(piece);
         if !content.is_empty() {
             self.end_zeros();
-            self.member(content)?;
+            self.member(bench, content)?;
         }
         self.zeros += (piece.len() - content.len()) as u64;
         Ok(())
     }
 
-    /// The gzip file.
+    /// What was packed since it was last taken: for files that are sent while they are packed.
+    pub fn take(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.body))
+    }
+
+    /// The gzip file, or what was not taken of it. Nothing can be added any more.
     ///
     /// # Errors
     /// Defects of an encoder.
-    pub fn finish(mut self) -> Result<Packed, PackError> {
+    pub fn finish(&mut self, bench: &mut Bench) -> Result<Bytes, PackError> {
         self.end_zeros();
-        if self.body.is_empty() {
-            self.member(&[])?;
+        if self.empty {
+            self.member(bench, &[])?;
         }
-        let body = Bytes::from(self.body);
-        let md5 = walferry_proof::md5(&body);
-        Ok(Packed { body, md5 })
+        Ok(self.take())
     }
 
     /// `piece` without the zeros at its end that go into a member of their own.
@@ -158,22 +128,24 @@ impl<'a> Packer<'a> {
     fn end_zeros(&mut self) {
         if self.zeros > 0 {
             zeros::member(std::mem::take(&mut self.zeros), &mut self.body);
+            self.empty = false;
         }
     }
 
-    fn member(&mut self, content: &[u8]) -> Result<(), PackError> {
-        let level = match self.bench.encoders.fit(content, self.level) {
+    fn member(&mut self, bench: &mut Bench, content: &[u8]) -> Result<(), PackError> {
+        self.empty = false;
+        let level = match bench.encoders.fit(content, self.level) {
             Fit::Libdeflate(level) => level,
             Fit::Zlib => {
-                let mut encoder = stream_encoder(&mut self.body, self.level);
+                let mut encoder = zlib(&mut self.body, self.level);
                 encoder.write_all(content).map_err(PackError::Stream)?;
                 encoder.finish().map_err(PackError::Stream)?;
                 return Ok(());
             }
         };
-        let encoder = self.bench.encoders.libdeflate(level);
+        let encoder = bench.encoders.libdeflate(level);
         let bound = encoder.gzip_compress_bound(content.len());
-        let room = &mut self.bench.room;
+        let room = &mut bench.room;
         if room.len() < bound {
             *room = vec![0; bound];
         }
@@ -205,8 +177,9 @@ fn filled(bytes: &[u8]) -> usize {
         .map_or(0, |last| last + 1)
 }
 
-/// A gzip writer that streams with zlib-rs at `level` (1 to 9).
-pub fn stream_encoder<W: Write>(sink: W, level: u8) -> flate2::write::GzEncoder<W> {
+/// zlib itself at `level` (1 to 9): for what libdeflate packs larger, and what sizes are measured
+/// against.
+pub fn zlib<W: Write>(sink: W, level: u8) -> flate2::write::GzEncoder<W> {
     GzBuilder::new().write(sink, Compression::new(u32::from(level.min(9))))
 }
 
@@ -219,7 +192,7 @@ pub enum PackError {
         /// The level asked for.
         level: u8,
     },
-    /// The streaming encoder failed: a defect of it, since it writes to memory.
+    /// zlib failed: a defect of it, since it writes to memory.
     #[error("pack a piece")]
     Stream(#[source] std::io::Error),
     /// The encoder's own bound was too small: a defect of the encoder.
@@ -238,12 +211,11 @@ mod tests {
 
     fn packed(plain: &[u8], level: u8) -> Bytes {
         let mut bench = Bench::default();
-        let mut packer =
-            Packer::new(&mut bench, level, plain.len() as u64).expect("a level of gzip");
+        let mut packer = Packer::new(level, plain.len() as u64).expect("a level of gzip");
         for piece in plain.chunks(PIECE) {
-            packer.add(piece).expect("it packs");
+            packer.add(&mut bench, piece).expect("it packs");
         }
-        packer.finish().expect("it packs").body
+        packer.finish(&mut bench).expect("it packs")
     }
 
     fn unpacked(packed: &[u8]) -> Vec<u8> {
@@ -254,8 +226,8 @@ mod tests {
         plain
     }
 
-    fn streamed(plain: &[u8], level: u8) -> usize {
-        let mut encoder = stream_encoder(Vec::new(), level);
+    fn by_zlib(plain: &[u8], level: u8) -> usize {
+        let mut encoder = zlib(Vec::new(), level);
         encoder.write_all(plain).expect("memory takes it");
         encoder.finish().expect("memory takes it").len()
     }
@@ -295,9 +267,16 @@ mod tests {
         let plain = rows(20_000);
         let first = packed(&plain, 9);
         assert_eq!(first, packed(&plain, 9));
-        // RFC 1952: flags 0 (no name), mtime 0.
-        assert_eq!(&first[3..8], &[0, 0, 0, 0, 0]);
         assert_eq!(unpacked(&first), plain);
+    }
+
+    #[test]
+    fn no_piece_tells_a_name_or_a_time_whoever_packs_it() {
+        let by_zlib = b"a loaded table ".repeat(200_000);
+        for plain in [Vec::new(), rows(20_000), by_zlib, vec![0; PIECE]] {
+            // RFC 1952: flags 0 (no name), mtime 0.
+            assert_eq!(&packed(&plain, 9)[3..8], &[0, 0, 0, 0, 0]);
+        }
     }
 
     #[test]
@@ -322,8 +301,8 @@ mod tests {
         let whole = |level| packed(&plain, level).len();
         let (fast, usual, small) = (whole(1), whole(6), whole(9));
         assert!(fast > usual && usual >= small, "{fast}, {usual}, {small}");
-        assert!(streamed(&plain, 1) > streamed(&plain, 6));
-        assert!(streamed(&plain, 6) > streamed(&plain, 9));
+        assert!(by_zlib(&plain, 1) > by_zlib(&plain, 6));
+        assert!(by_zlib(&plain, 6) > by_zlib(&plain, 9));
     }
 
     /// The bound of the setting `archive.level`, on content of every kind.
@@ -339,7 +318,7 @@ mod tests {
             ("nothing", zeros(16 << 20)),
         ] {
             for level in [1, 6, 9] {
-                let (ours, zlib) = (packed(&plain, level).len(), streamed(&plain, level));
+                let (ours, zlib) = (packed(&plain, level).len(), by_zlib(&plain, level));
                 // What is added to a sample's error: the heads of a few members.
                 let allowed = zlib + zlib / 1000 + 64;
                 assert!(ours <= allowed, "{kind} at {level}: {ours} and {zlib}");
@@ -349,18 +328,31 @@ mod tests {
 
     #[test]
     fn a_level_that_gzip_does_not_have_is_refused() {
-        let mut bench = Bench::default();
         assert!(matches!(
-            Packer::new(&mut bench, 0, 1),
+            Packer::new(0, 1),
             Err(PackError::Level { level: 0 })
         ));
     }
 
     #[test]
-    fn the_streaming_encoder_writes_neither_name_nor_time() {
-        let mut encoder = stream_encoder(Vec::new(), 9);
-        encoder.write_all(b"walferry").expect("memory takes it");
-        let body = encoder.finish().expect("memory takes it");
-        assert_eq!(&body[3..8], &[0, 0, 0, 0, 0]);
+    fn what_is_taken_piece_by_piece_is_the_same_file() {
+        let zeros = vec![0; 2 * PIECE];
+        let rows = rows(100_000);
+        for plain in [
+            Vec::new(),
+            rows.clone(),
+            zeros.clone(),
+            [rows, zeros].concat(),
+        ] {
+            let mut bench = Bench::default();
+            let mut packer = Packer::new(9, plain.len() as u64).expect("a level of gzip");
+            let mut taken = Vec::new();
+            for piece in plain.chunks(PIECE) {
+                packer.add(&mut bench, piece).expect("it packs");
+                taken.extend_from_slice(&packer.take());
+            }
+            taken.extend_from_slice(&packer.finish(&mut bench).expect("it packs"));
+            assert!(packed(&plain, 9) == taken, "{} bytes", plain.len());
+        }
     }
 }

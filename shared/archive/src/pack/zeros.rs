@@ -161,7 +161,7 @@ mod tests {
         let mut packed = Vec::new();
         member(zeros, &mut packed);
         assert_eq!(unpacked(&packed).len() as u64, zeros);
-        let mut zlib = super::super::stream_encoder(Vec::new(), 9);
+        let mut zlib = super::super::zlib(Vec::new(), 9);
         std::io::copy(&mut std::io::repeat(0).take(zeros), &mut zlib).expect("memory takes it");
         let zlib = zlib.finish().expect("memory takes it").len();
         assert!(packed.len() < zlib, "{} and {zlib}", packed.len());

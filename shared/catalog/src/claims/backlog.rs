@@ -151,13 +151,15 @@ async fn due_now(
     limit: i64,
 ) -> Result<u64, CatalogError> {
     // Rows are locked in one order, so that two workers that notice at once do not lock each
-    // other out. `+ 0`: the order is made of what is due, not found by walking the archive.
+    // other out. `+ 0`: the order is made of what is due, not found by walking the archive; nor
+    // is that walked to find them again, as it may be for a join.
     let changed = diesel::sql_query(
-        "UPDATE copies c SET due_at = clock_timestamp() \
-           FROM (SELECT file_id FROM copies \
-                  WHERE repository = $1 AND state = 'due' AND due_at > clock_timestamp() \
-                  ORDER BY file_id + 0 LIMIT $2 FOR UPDATE) waiting \
-          WHERE c.file_id = waiting.file_id AND c.repository = $1",
+        "UPDATE copies SET due_at = clock_timestamp() \
+          WHERE repository = $1 \
+            AND file_id = ANY (ARRAY( \
+                SELECT file_id FROM copies \
+                 WHERE repository = $1 AND state = 'due' AND due_at > clock_timestamp() \
+                 ORDER BY file_id + 0 LIMIT $2 FOR UPDATE))",
     )
     .bind::<Text, _>(repository.as_str())
     .bind::<BigInt, _>(limit)

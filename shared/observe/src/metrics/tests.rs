@@ -17,6 +17,7 @@ fn every_metric_has_a_unit_and_labels_of_bounded_sets() {
     metrics.breaker("b2", BreakerState::Open);
     metrics.claims(ClaimOutcome::Claimed, 16);
     metrics.crash();
+    metrics.segment_stage("compress", SECOND);
     metrics.spool("main", "main", 7, 1_000, 0.5);
     metrics.job("retention", JobOutcome::Done, SECOND);
     metrics.job_waited("backups", SECOND);
