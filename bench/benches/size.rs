@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use walferry_archive::pack::{Bench, PIECE, Packer};
 use walferry_bench::Report;
 use walferry_bench::corpus::{Corpus, Counts, Kind};
 use walferry_bench::statistics::human;
+use walferry_pack::pack::{Bench, PIECE, Packer};
 use walferry_tests::World;
 
 /// The level that is asked for, and measured against.
@@ -131,7 +131,7 @@ fn measure(plain: &[u8], bench: &mut Bench, sizes: &mut Sizes) {
     let body = packer.finish(bench).expect("it packs");
     sizes.time += began.elapsed();
     let began = Instant::now();
-    let mut encoder = walferry_archive::pack::zlib(Vec::new(), LEVEL);
+    let mut encoder = walferry_pack::pack::zlib(Vec::new(), LEVEL);
     encoder.write_all(plain).expect("memory takes it");
     let zlib = encoder.finish().expect("memory takes it").len();
     sizes.zlib_time += began.elapsed();

@@ -10,6 +10,7 @@ mod fill;
 mod output;
 mod progress;
 mod standing;
+mod transfer;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -61,6 +62,10 @@ enum Command {
     Check(commands::check::Args),
     /// What retention would delete, and why; deleting; stopping it
     Retention(commands::retention::Args),
+    /// Take a base backup, now: without one WAL restores nothing
+    Backup(commands::backup::Args),
+    /// The base backups, where each lies and what it can recover to
+    Backups(commands::backups::Args),
     /// Adopt the objects that another system left in a prefix
     Import(commands::import::Args),
     /// A cluster's place in the buckets
@@ -152,6 +157,8 @@ async fn run(
         Command::Quarantine(args) => commands::quarantine::run(&ctx, args).await,
         Command::Check(args) => commands::check::run(&ctx, args).await,
         Command::Retention(args) => commands::retention::run(&ctx, args).await,
+        Command::Backup(args) => commands::backup::run(&ctx, args).await,
+        Command::Backups(args) => commands::backups::run(&ctx, args).await,
         Command::Import(args) => commands::import::run(&ctx, args).await,
         Command::Cluster(args) => commands::cluster::run(&ctx, args).await,
         Command::Repository(args) => commands::repository::run(&ctx, args).await,

@@ -132,6 +132,7 @@ mod tests {
             ("WALFERRY_CLUSTERS_SALES_DIRECTORIES", "/srv/sales"),
             ("WALFERRY_CLUSTERS_SALES_QUEUE", "sales"),
             ("WALFERRY_SCHEDULER_CRON_RETENTION", "off"),
+            ("WALFERRY_SCHEDULER_CRON_BASE_BACKUP", "off"),
         ]);
         let jobs = crate::jobs::all(&config).expect("two jobs");
         let [main, sales] = &jobs[..] else {

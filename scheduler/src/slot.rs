@@ -25,7 +25,9 @@ pub enum When {
 #[derive(Clone)]
 pub struct Periodic {
     label: &'static str,
-    /// The job and the queue: the same job may go to several.
+    /// The job and whose it is: what a slot is the slot of.
+    key: String,
+    /// The job, whose it is and the queue: the same job may go to several.
     schedule: String,
     when: When,
     queue: Queue,
@@ -40,6 +42,7 @@ impl Periodic {
     pub fn new(label: &'static str, when: When, queue: Queue, job: NewJob, keep: Duration) -> Self {
         Self {
             label,
+            key: label.to_owned(),
             schedule: format!("{label}@{}", queue.name()),
             when,
             queue,
@@ -48,13 +51,21 @@ impl Periodic {
         }
     }
 
+    /// The same job of each cluster, though they share a queue.
+    #[must_use]
+    pub fn of_cluster(mut self, cluster: &str) -> Self {
+        self.key = format!("{}:{cluster}", self.label);
+        self.schedule = format!("{}@{}", self.key, self.queue.name());
+        self
+    }
+
     /// The job's name.
     #[must_use]
     pub fn label(&self) -> &'static str {
         self.label
     }
 
-    /// The job's name and its queue's: what tells it from every other periodic job.
+    /// The job's name, its cluster's and its queue's: what tells it from every other one.
     #[must_use]
     pub fn schedule(&self) -> &str {
         &self.schedule
@@ -97,7 +108,7 @@ impl Periodic {
         loop {
             let slot = self.current_slot().map_or(tick, |now| now.max(tick));
             let job = NewJob {
-                unique_key: Some(format!("{}:{slot}", self.label)),
+                unique_key: Some(format!("{}:{slot}", self.key)),
                 keep_key: self.keep,
                 ..self.job.clone()
             };

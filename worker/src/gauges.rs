@@ -5,11 +5,12 @@ use std::{collections::HashMap, time::Duration};
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use walferry_catalog::{
-    claims, clusters,
+    Cluster, Conn, bases, claims, clusters,
     protected::{Rpo, Server},
-    status, suspects,
+    repositories, status, suspects,
 };
 use walferry_observe::Metrics;
+use walferry_proof::RepositoryName;
 
 use crate::setup::Setup;
 
@@ -59,6 +60,10 @@ pub async fn run(setup: Setup, metrics: Metrics, shutdown: CancellationToken) {
 async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<()> {
     let served = setup.served().await?;
     let mut conn = setup.archiver.catalog().get().await?;
+    let rows = match count {
+        true => clusters::clusters(&mut conn).await?,
+        false => Vec::new(),
+    };
     for cluster in served {
         for repository in status::repositories(&mut conn, Some(cluster.id)).await? {
             let oldest = repository.behind_since.map_or(Duration::ZERO, age);
@@ -82,6 +87,9 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
             ] {
                 metrics.status_count(&cluster.name, status, files);
             }
+            if let Some(row) = rows.iter().find(|row| row.id == cluster.id) {
+                bases(&mut conn, row, metrics).await?;
+            }
         }
         for directory in clusters::directories(&mut conn, Some(cluster.id)).await? {
             if directory.scan_error.is_some() {
@@ -99,6 +107,37 @@ async fn read(setup: &Setup, metrics: &Metrics, count: bool) -> anyhow::Result<(
             let used = 1.0 - available as f64 / total as f64;
             metrics.spool(&cluster.name, &directory.name, files, bytes, used);
         }
+    }
+    Ok(())
+}
+
+/// Ages, sizes and failures of base backups, in the cluster's open prefix.
+async fn bases(conn: &mut Conn, cluster: &Cluster, metrics: &Metrics) -> anyhow::Result<()> {
+    let found = bases::list(conn, cluster.prefix.id).await?;
+    let in_repository = |row: &bases::BaseRow, repository: &RepositoryName| {
+        let complete = |copy: &bases::BaseCopy| {
+            copy.repository == *repository && copy.state == bases::BaseCopyState::Complete
+        };
+        row.copies.iter().any(complete)
+    };
+    for repository in repositories::list(conn).await? {
+        let newest = found
+            .iter()
+            .find(|row| in_repository(row, &repository.name));
+        let newest = newest.map(|row| age(row.base.stopped_at));
+        metrics.base_backup_age(&cluster.name, repository.name.as_str(), newest);
+    }
+    if let Some(newest) = found.first().map(|row| &row.base) {
+        let took = (newest.stopped_at - newest.started_at).to_std();
+        metrics.base_backup(
+            &cluster.name,
+            newest.size,
+            newest.stored_size,
+            took.unwrap_or_default(),
+        );
+    }
+    if let Some(run) = bases::last_run(conn, cluster.id).await? {
+        metrics.base_backup_failures(&cluster.name, run.failures);
     }
     Ok(())
 }

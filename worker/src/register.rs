@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use walferry_jobs::{Backfill, ContinuousWalArchiving, JobKind, PayloadError, Retention};
+use walferry_jobs::{
+    Backfill, BaseBackup, ContinuousWalArchiving, JobKind, PayloadError, Retention,
+};
 use walferry_observe::{JobOutcome, Metrics};
 use walferry_queue::{Handler, Job, JobContext, Outcome, Queue};
 
@@ -52,6 +54,10 @@ impl Handlers {
                 Ok(payload) => jobs::backfill::handle(&self.setup, payload, ctx).await,
                 Err(error) => undecodable(&error),
             },
+            BaseBackup::NAME => match BaseBackup::from_args(job.version, args) {
+                Ok(payload) => jobs::base_backup::handle(&self.setup, payload, ctx).await,
+                Err(error) => undecodable(&error),
+            },
             name => Outcome::Dead {
                 error: format!("no handler is registered for job `{name}`"),
             },
@@ -69,7 +75,12 @@ impl Handler for Handlers {
         self.metrics
             .job_waited(&self.queue.name().to_string(), job.waited);
         let stop = ctx.clone();
-        let outcome = unless_stopped(self.run(&job, ctx).await, &stop);
+        let outcome = self.run(&job, ctx).await;
+        // A base backup that is done is whole: begun anew it would be another one.
+        let outcome = match job.name.as_str() {
+            BaseBackup::NAME => outcome,
+            _ => unless_stopped(outcome, &stop),
+        };
         if let Some(label) = label(&job.name) {
             self.metrics.job(label, metric(&outcome), began.elapsed());
         }
@@ -106,6 +117,7 @@ fn label(name: &str) -> Option<&'static str> {
         ContinuousWalArchiving::NAME,
         Retention::NAME,
         Backfill::NAME,
+        BaseBackup::NAME,
     ]
     .into_iter()
     .find(|known| *known == name)

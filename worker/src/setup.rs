@@ -12,12 +12,12 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use walferry_archive::{
     archiver::{Archiver, Served, ServedDirectory, Settings, Target},
-    pool::PackPool,
     register::Range,
 };
 use walferry_catalog::{Catalog, CatalogSettings, clusters, repositories, server};
 use walferry_config::{Share, WorkerConfig};
 use walferry_observe::Metrics;
+use walferry_pack::pool::PackPool;
 use walferry_proof::KeyPrefix;
 use walferry_queue::{Queue, QueueName, WorkerIdentity};
 use walferry_store::{Breaker, BreakerSettings, Metered};
@@ -56,6 +56,8 @@ pub struct Setup {
     pub identity: WorkerIdentity,
     /// The pipeline.
     pub archiver: Archiver,
+    /// The packing threads: the pipeline's, and those of base backups.
+    pub pool: PackPool,
     /// The queues that are served.
     pub queues: Arc<Vec<Queue>>,
     /// The directories that are served.
@@ -105,7 +107,7 @@ impl Setup {
             settings(config, &worker),
             catalog,
             targets,
-            pool,
+            pool.clone(),
             Arc::new(ArchiveMetrics(metrics.clone())),
             finished,
         );
@@ -126,6 +128,7 @@ impl Setup {
             worker,
             identity,
             archiver,
+            pool,
             queues: Arc::new(queues),
             directories: Arc::new(directories),
             config: Arc::new(config.clone()),

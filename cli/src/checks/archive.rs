@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use walferry_catalog::{Cluster, Conn, clusters, events, labels, repositories, server, status};
 use walferry_config::{Archive, Repositories, Retention, Thresholds};
 
-use super::Well;
+use super::{Well, bases};
 use crate::{
     commands::check::{Finding, Level},
     context::Context,
@@ -50,17 +50,23 @@ pub(super) async fn check(ctx: &Context, well: &Well) -> anyhow::Result<Vec<Find
             }
         }
         let labels = labels::labels(&mut conn, cluster.prefix.id).await?;
-        findings.extend(if labels.is_empty() {
+        let known = !labels.is_empty() || bases::any(&mut conn, cluster).await?;
+        findings.extend(if !known {
             Some(Finding::new(
                 Level::Warning,
                 what.clone(),
                 "no-base-backup",
                 "no base backup is known: retention follows the age rule alone, and the window is not proven",
-                Some("take one with pg_basebackup; its label is archived by itself"),
+                Some("`walferry backup` takes one; one by pg_basebackup is known from its label, which is archived by itself"),
             ))
         } else {
             proof(&what, cluster, &standing, window)
         });
+        let of_bases = bases::of(&mut conn, cluster, &what, &expected.thresholds).await?;
+        let (well, bad): (Vec<_>, Vec<_>) = of_bases
+            .into_iter()
+            .partition(|finding| finding.level == Level::Ok);
+        findings.extend(bad);
         if findings.len() == before {
             findings.push(Finding::ok(
                 what,
@@ -68,6 +74,7 @@ pub(super) async fn check(ctx: &Context, well: &Well) -> anyhow::Result<Vec<Find
                 "no failures, no gaps, nothing behind",
             ));
         }
+        findings.extend(well);
     }
     for configured in expected.clusters.iter() {
         if clusters.iter().all(|known| known.name != configured.name) {

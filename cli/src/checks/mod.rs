@@ -1,6 +1,7 @@
 //! What `walferry check` looks at: one file per neighbour.
 
 mod archive;
+mod bases;
 pub(crate) mod catalog;
 mod clouds;
 mod directories;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use walferry_config::Clusters;
-use walferry_jobs::{Backfill, ContinuousWalArchiving, JobKind, Retention};
+use walferry_jobs::{Backfill, BaseBackup, ContinuousWalArchiving, JobKind, Retention};
 use walferry_queue::{Enqueued, NewJob, Priority, QueueName};
 use walferry_wal::WalFile;
 
@@ -13,7 +13,7 @@ use crate::context::Context;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  walferry enqueue continuous-wal-archiving\n  walferry enqueue backfill --dir /var/lib/postgresql/old_wal --from 000000010000000000000010 --dry-run\n  walferry enqueue retention --delay 10m"
+    after_help = "Examples:\n  walferry enqueue continuous-wal-archiving\n  walferry enqueue backfill --dir /var/lib/postgresql/old_wal --from 000000010000000000000010 --dry-run\n  walferry enqueue retention --delay 10m\n  walferry enqueue base-backup --cluster main"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -42,6 +42,12 @@ enum Job {
     },
     /// Apply the retention policy, now
     Retention,
+    /// Take a base backup of a cluster by a worker, now
+    BaseBackup {
+        /// The cluster [default: the only one]
+        #[arg(long)]
+        cluster: Option<String>,
+    },
     /// Archive the WAL files of a directory that is not watched, once; each is deleted there when it is verified
     Backfill {
         /// The directory, as the worker sees it
@@ -85,6 +91,17 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
             (new_job(&payload)?, cluster)
         }
         Job::Retention => (new_job(&Retention {})?, None),
+        Job::BaseBackup { cluster } => {
+            let cluster = super::backup::one(&clusters, cluster.as_deref())?;
+            let payload = BaseBackup {
+                cluster: cluster.name.clone(),
+            };
+            let job = NewJob {
+                unique_key: Some(payload.unique_key()),
+                ..new_job(&payload)?
+            };
+            (job, Some(payload.cluster))
+        }
         Job::Backfill {
             dir,
             from,

@@ -3,12 +3,10 @@
 use std::{collections::HashSet, process::ExitCode, sync::Arc};
 
 use anyhow::bail;
-use walferry_archive::{
-    import::{self, Import, Imported},
-    pool::PackPool,
-};
+use walferry_archive::import::{self, Import, Imported};
 use walferry_catalog::{Catalog, Cluster, clusters, repositories};
 use walferry_config::{Clusters, Repositories};
+use walferry_pack::pool::PackPool;
 use walferry_proof::{ObjectKey, RepositoryName};
 use walferry_retain::Reconciled;
 use walferry_store::Repository;
@@ -155,7 +153,9 @@ async fn reconcile(
         .iter()
         .map(|left| (left.repository.clone(), left.key.clone()))
         .collect();
-    Ok(retention(ctx, catalog)?.reconcile(cluster, &left).await?)
+    Ok(retention(ctx, catalog, None)?
+        .reconcile(cluster, &left)
+        .await?)
 }
 
 fn shown_comparison(one: Reconciled) -> Compared {

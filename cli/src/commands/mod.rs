@@ -1,5 +1,7 @@
 //! One file per command.
 
+pub(crate) mod backup;
+pub(crate) mod backups;
 pub(crate) mod catalog;
 pub(crate) mod check;
 pub(crate) mod cluster;

@@ -110,7 +110,7 @@ fn only(directories: Vec<ArchiveDirectory>) -> anyhow::Result<PathBuf> {
 }
 
 /// The error and its causes, and what to do about it at the end.
-fn sentence(error: &(dyn Error + 'static)) -> String {
+pub(super) fn sentence(error: &(dyn Error + 'static)) -> String {
     let (mut text, mut hint) = (String::new(), String::new());
     let mut next = Some(error);
     while let Some(error) = next {

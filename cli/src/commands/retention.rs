@@ -1,12 +1,12 @@
 //! `walferry retention`: what would be deleted and why; deleting; stopping all deletion.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{num::NonZeroUsize, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use walferry_catalog::{Catalog, Cluster, clusters, holds};
 use walferry_config::{Repositories, Retention as Settings};
-use walferry_retain::{Consent, Outcome, Plan, Policy, PrefixReport, Retention, Skipped};
+use walferry_retain::{Consent, Outcome, Plan, Policy, PrefixReport, Report, Retention, Skipped};
 use walferry_store::Repository;
 
 use crate::{context::Context, output::table, progress::Progress};
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Only this cluster
     #[arg(long, global = true)]
     cluster: Option<String>,
+    /// So many of the newest base backups stay in each repository [default: retention.min_bases]
+    #[arg(long, global = true, value_name = "COUNT")]
+    min_bases: Option<NonZeroUsize>,
 }
 
 #[derive(Subcommand)]
@@ -58,8 +61,15 @@ struct Shown {
     refusals: Vec<String>,
     skipped: Vec<Skipped>,
     deleted_objects: u64,
+    deleted_bases: Vec<DeletedBase>,
     due_again: u64,
     window_proven: bool,
+}
+
+#[derive(serde::Serialize)]
+struct DeletedBase {
+    label: String,
+    repository: String,
 }
 
 #[derive(serde::Serialize)]
@@ -67,9 +77,17 @@ struct Prefix {
     prefix: String,
     cutoff: chrono::DateTime<chrono::Utc>,
     share: f64,
+    bases: Vec<BaseDeletion>,
     deletions: Vec<Deletion>,
     kept: Vec<Kept>,
     warnings: Vec<String>,
+}
+
+#[derive(serde::Serialize)]
+struct BaseDeletion {
+    label: String,
+    repositories: Vec<String>,
+    reason: String,
 }
 
 #[derive(serde::Serialize)]
@@ -98,14 +116,22 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let catalog = ctx.catalog()?;
     let rows = wanted(&catalog, args.cluster.as_deref()).await?;
     match args.command {
-        Command::Plan | Command::Apply { dry_run: true, .. } => plan(ctx, catalog, &rows).await,
+        Command::Plan | Command::Apply { dry_run: true, .. } => {
+            plan(ctx, retention(ctx, catalog, args.min_bases)?, &rows).await
+        }
         Command::Apply { yes, .. } => {
             let consent = if yes {
                 Consent::Yes
             } else {
                 Consent::Automatic
             };
-            apply(ctx, catalog, &rows, consent).await
+            apply(
+                ctx,
+                retention(ctx, catalog, args.min_bases)?,
+                &rows,
+                consent,
+            )
+            .await
         }
         Command::Hold { reason } => {
             let mut conn = catalog.get().await?;
@@ -167,8 +193,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn plan(ctx: &Context, catalog: Catalog, rows: &[Cluster]) -> anyhow::Result<ExitCode> {
-    let retention = retention(ctx, catalog)?;
+async fn plan(ctx: &Context, retention: Retention, rows: &[Cluster]) -> anyhow::Result<ExitCode> {
     let mut shown = Vec::new();
     for cluster in rows {
         let preview = retention.preview(cluster).await?;
@@ -180,6 +205,7 @@ async fn plan(ctx: &Context, catalog: Catalog, rows: &[Cluster]) -> anyhow::Resu
             refusals: preview.refusals.iter().map(ToString::to_string).collect(),
             skipped: preview.skipped,
             deleted_objects: 0,
+            deleted_bases: Vec::new(),
             due_again: 0,
         });
     }
@@ -190,14 +216,13 @@ async fn plan(ctx: &Context, catalog: Catalog, rows: &[Cluster]) -> anyhow::Resu
 
 async fn apply(
     ctx: &Context,
-    catalog: Catalog,
+    retention: Retention,
     rows: &[Cluster],
     consent: Consent,
 ) -> anyhow::Result<ExitCode> {
     let progress = Arc::new(Progress::new("retention apply", "objects deleted"));
     let told = Arc::clone(&progress);
-    let retention =
-        retention(ctx, catalog)?.with_progress(move |cluster, deleted| told.at(deleted, cluster));
+    let retention = retention.with_progress(move |cluster, deleted| told.at(deleted, cluster));
     let mut shown = Vec::new();
     for cluster in rows {
         let report = retention.apply(cluster, consent).await?;
@@ -215,6 +240,7 @@ async fn apply(
             refusals,
             window_proven: report.window_proven(),
             deleted_objects: report.deleted(),
+            deleted_bases: deleted_bases(&report),
             due_again: report.due_again(),
             prefixes: report.prefixes.iter().map(prefix).collect(),
             skipped: report.skipped,
@@ -237,7 +263,11 @@ async fn apply(
 }
 
 /// Retention as it is configured.
-pub(super) fn retention(ctx: &Context, catalog: Catalog) -> anyhow::Result<Retention> {
+pub(super) fn retention(
+    ctx: &Context,
+    catalog: Catalog,
+    min_bases: Option<NonZeroUsize>,
+) -> anyhow::Result<Retention> {
     let (repositories, settings) = ctx.get::<(Repositories, Settings)>()?;
     let stores = repositories
         .iter()
@@ -248,6 +278,7 @@ pub(super) fn retention(ctx: &Context, catalog: Catalog) -> anyhow::Result<Reten
         stores,
         Policy {
             window: settings.window(),
+            min_bases: min_bases.map_or(settings.min_bases, NonZeroUsize::get),
             max_delete_share: settings.max_delete_share.get(),
             max_clock_difference: settings.max_clock_difference,
         },
@@ -280,6 +311,18 @@ fn who() -> String {
         .unwrap_or_else(|| format!("uid {}", user.as_raw()))
 }
 
+fn deleted_bases(report: &Report) -> Vec<DeletedBase> {
+    let repositories = report.repositories.iter();
+    repositories
+        .flat_map(|one| {
+            one.bases.iter().map(|label| DeletedBase {
+                label: label.clone(),
+                repository: one.repository.to_string(),
+            })
+        })
+        .collect()
+}
+
 fn prefix(report: &PrefixReport) -> Prefix {
     let plan: &Plan = &report.plan;
     let names = |set| plan.names(set).map(ToString::to_string).collect();
@@ -287,6 +330,15 @@ fn prefix(report: &PrefixReport) -> Prefix {
         prefix: report.prefix.to_string(),
         cutoff: plan.cutoff,
         share: plan.share,
+        bases: plan
+            .bases
+            .iter()
+            .map(|base| BaseDeletion {
+                label: base.label.clone(),
+                repositories: names(base.copies),
+                reason: base.to_string(),
+            })
+            .collect(),
         deletions: plan
             .deletions
             .iter()
@@ -322,6 +374,14 @@ fn text(shown: &Shown) -> String {
             prefix.deletions.len(),
             prefix.share * 100.0
         ));
+        for base in &prefix.bases {
+            text.push_str(&format!(
+                "  delete base backup {} from {}: {}\n",
+                base.label,
+                base.repositories.join(","),
+                base.reason
+            ));
+        }
         let deletions: Vec<Vec<String>> = prefix
             .deletions
             .iter()
@@ -357,6 +417,12 @@ fn text(shown: &Shown) -> String {
         text.push_str(&format!(
             "SKIPPED {}: {:?}\n",
             skipped.repository, skipped.why
+        ));
+    }
+    for base in &shown.deleted_bases {
+        text.push_str(&format!(
+            "base backup {} deleted from {}\n",
+            base.label, base.repository
         ));
     }
     if shown.outcome != "plan" {

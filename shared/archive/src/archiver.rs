@@ -4,13 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use walferry_catalog::{Catalog, ClusterId, DirectoryId};
+use walferry_pack::pool::PackPool;
 use walferry_proof::{RepositoryName, VerifyMode};
 use walferry_spool::Directory;
 use walferry_store::{Breaker, BreakerState};
 
 use crate::{
-    foreign::Foreign, lanes::Lanes, leases::Leases, owner::OwnerMarks, pool::PackPool,
-    register::Range, stages::Stage,
+    foreign::Foreign, lanes::Lanes, leases::Leases, owner::OwnerMarks, register::Range,
+    stages::Stage,
 };
 
 /// How a worker archives.

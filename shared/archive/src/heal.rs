@@ -12,6 +12,9 @@ use tokio::sync::oneshot;
 use walferry_catalog::claims::{Claim, CopyState};
 use walferry_killpoint::kill_point;
 use walferry_layout::metadata::ObjectMetadata;
+use walferry_pack::pack::Packed;
+use walferry_pack::pool::PackPool;
+use walferry_pack::unpack::{self, Contents, UnpackError, Unpacker};
 use walferry_proof::{Expected, ExpectedEtag, Md5, ObjectKey, RepositoryName, Sha256, Verified};
 use walferry_store::{At, ObjectStream, ReadRepository as _, Repository, StoreError};
 
@@ -20,10 +23,7 @@ use crate::{
     copied::{Copied, chain},
     leases::Lease,
     owner::Owner,
-    pack::Packed,
-    pool::PackPool,
     stream::ROOM,
-    unpack::{self, Contents, UnpackError, Unpacker},
     upload::{CopyError, Upload},
 };
 

@@ -17,6 +17,8 @@ use walferry_catalog::{
     clusters, labels,
 };
 use walferry_layout::{OwnerMark, metadata::ObjectMetadata, owner_key, parse_key};
+use walferry_pack::pool::PackPool;
+use walferry_pack::unpack::{self, Contents, UnpackError};
 use walferry_proof::{Evidence, ObjectKey, Reported, RepositoryName, Sha256, Verified};
 use walferry_store::{Listed, PutNew, Repository};
 use walferry_wal::{
@@ -25,11 +27,7 @@ use walferry_wal::{
 };
 
 pub use crate::import_error::ImportError;
-use crate::{
-    owner::{self, Owner, OwnerError},
-    pool::PackPool,
-    unpack::{self, Contents, UnpackError},
-};
+use crate::owner::{self, Owner, OwnerError};
 
 /// Objects asked for at once.
 const PAGE: usize = 1000;

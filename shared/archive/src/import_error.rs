@@ -1,11 +1,12 @@
 //! Why an import stopped.
 
 use walferry_catalog::CatalogError;
+use walferry_pack::unpack::UnpackError;
 use walferry_proof::{KeyPrefix, ObjectKey, RepositoryName};
 use walferry_store::StoreError;
 use walferry_wal::SystemId;
 
-use crate::{owner::OwnerError, unpack::UnpackError};
+use crate::owner::OwnerError;
 
 /// An import stopped. What was adopted stays adopted; run it again.
 #[derive(Debug, thiserror::Error)]

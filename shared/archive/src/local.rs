@@ -7,6 +7,8 @@ use walferry_catalog::{
     CatalogError, DirectoryId, claims::Claim, completion::Archived, intake::LocalStat, labels,
 };
 use walferry_killpoint::kill_point;
+use walferry_pack::pack::{PIECE, PackError, Packed, Packer};
+use walferry_pack::pool::{PoolGone, Scratch};
 use walferry_proof::{Hasher, Sha256};
 use walferry_spool::{
     Content, DeleteError, Deleted, Directory, DirectoryError, FileId, InspectError, Inspected,
@@ -17,8 +19,6 @@ use walferry_wal::{History, Label, WalFile};
 use crate::{
     archiver::{Archiver, Served},
     leases::{Lease, LeaseLost},
-    pack::{PIECE, PackError, Packed, Packer},
-    pool::{PoolGone, Scratch},
     process::ProcessError,
     stages::Spent,
 };

@@ -16,7 +16,7 @@ use walferry_proof::{KeyPrefix, RepositoryName};
 use walferry_store::{PutNew, Repository, StoreError};
 use walferry_wal::{SegmentSize, SystemId};
 
-use crate::unpack::{self, UnpackError};
+use walferry_pack::unpack::{self, UnpackError};
 
 /// A mark is a few hundred bytes; what is larger is none.
 const LARGEST_MARK: u64 = 64 << 10;

@@ -6,12 +6,13 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 use walferry_catalog::{
     CatalogError,
-    claims::{self, Claim, CopyState, ReleaseAs},
+    claims::{self, Claim, CopyState, Encoder, ReleaseAs},
     completion::{self, Completed, Enough, Waiting},
 };
 use walferry_killpoint::kill_point;
 use walferry_layout::{metadata::ObjectMetadata, object_key};
-use walferry_proof::{Expected, ExpectedEtag, ObjectKey, Verified};
+use walferry_pack::pack::{ENCODER, Packed};
+use walferry_proof::{Expected, ExpectedEtag, ObjectKey, Sha256, Verified};
 
 use crate::{
     archiver::{Archiver, Served, Target},
@@ -21,7 +22,6 @@ use crate::{
     leases::{Lease, LeaseLost},
     local::{self, LocalError},
     owner::Owner,
-    pack::{ENCODER, Packed},
     stages::Stage,
     stream::Streamed,
     upload::{CopyError, Upload},
@@ -274,10 +274,7 @@ impl Archiver {
             &completion::Packed {
                 sha256: packed.sha256,
                 size: packed.plain_size,
-                encoder: walferry_catalog::claims::Encoder {
-                    name: ENCODER.to_owned(),
-                    level,
-                },
+                encoder: encoder(level),
                 compressed_size: packed.gzip.body.len() as u64,
                 compressed_md5: packed.gzip.md5,
             },
@@ -292,7 +289,8 @@ impl Archiver {
         recorded?;
         kill_point!("archive.packed.after");
         local::record_knowledge(self, claim, &packed).await?;
-        let metadata = metadata(cluster, owner, claim, &packed, level);
+        let content = (packed.sha256, packed.plain_size);
+        let metadata = metadata(cluster, owner, claim, content, level);
         let upload = Upload {
             pool: &self.0.pool,
             foreign: &self.0.foreign,
@@ -535,16 +533,25 @@ pub(crate) fn owner(cluster: &Served, claim: &Claim) -> Option<Owner> {
     })
 }
 
-fn metadata(
+/// How files are packed here, for the catalog.
+pub(crate) fn encoder(level: u8) -> Encoder {
+    Encoder {
+        name: ENCODER.to_owned(),
+        level,
+    }
+}
+
+/// What the objects of a file say about it; `content` is its hash and its size.
+pub(crate) fn metadata(
     cluster: &Served,
     owner: &Owner,
     claim: &Claim,
-    packed: &local::PackedFile,
+    content: (Sha256, u64),
     level: u8,
 ) -> ObjectMetadata {
     ObjectMetadata {
-        sha256: packed.sha256,
-        size: packed.plain_size,
+        sha256: content.0,
+        size: content.1,
         cluster: cluster.name.clone(),
         system_id: owner.system_id,
         encoder: ENCODER.to_owned(),

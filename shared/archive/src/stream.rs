@@ -15,12 +15,10 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use walferry_catalog::{
-    claims::{self, Claim},
-    completion,
-};
+use walferry_catalog::{claims::Claim, completion};
 use walferry_killpoint::kill_point;
-use walferry_layout::metadata::ObjectMetadata;
+use walferry_pack::pack::{PIECE, Packer};
+use walferry_pack::pool::Scratch;
 use walferry_proof::{Expected, ExpectedEtag, Hasher, Md5, Md5Hasher, ObjectKey, Sha256, Verified};
 use walferry_spool::SpooledFile;
 use walferry_store::{At, ReadRepository as _, Repository as _, StoreError};
@@ -31,9 +29,7 @@ use crate::{
     leases::Lease,
     local::{self, Here, LocalError},
     owner::Owner,
-    pack::{ENCODER, PIECE, Packer},
-    pool::Scratch,
-    process::ProcessError,
+    process::{self, ProcessError},
     stages::Spent,
     upload::{CopyError, Upload},
 };
@@ -66,10 +62,6 @@ impl Streamed<'_> {
         here: &Here,
     ) -> Result<Option<Copied>, ProcessError> {
         let sha256 = local::hash(self.archiver, self.claim, here, self.lease.cancelled()).await?;
-        let encoder = claims::Encoder {
-            name: ENCODER.to_owned(),
-            level: self.level,
-        };
         let mut conn = self.archiver.0.catalog.get().await?;
         kill_point!("stream.content.before");
         // Before the first part: a crash right after leaves a row that tells later attempts how
@@ -79,7 +71,7 @@ impl Streamed<'_> {
             self.claim.token,
             sha256,
             here.stat.size,
-            &encoder,
+            &process::encoder(self.level),
         )
         .await;
         drop(conn);
@@ -92,15 +84,8 @@ impl Streamed<'_> {
         recorded?;
         kill_point!("stream.content.after");
         let _memory = self.archiver.0.lanes.reserve(ROOM * due.len() as u64).await;
-        let metadata = ObjectMetadata {
-            sha256,
-            size: here.stat.size,
-            cluster: self.cluster.name.clone(),
-            system_id: self.owner.system_id,
-            encoder: encoder.name,
-            level: self.level,
-            mtime: self.claim.mtime.unwrap_or_else(chrono::Utc::now),
-        };
+        let content = (sha256, here.stat.size);
+        let metadata = process::metadata(self.cluster, self.owner, self.claim, content, self.level);
         let upload = Upload {
             pool: &self.archiver.0.pool,
             foreign: &self.archiver.0.foreign,

@@ -9,6 +9,9 @@ use std::time::Duration;
 use walferry_catalog::status::OTHER_CONTENT;
 use walferry_killpoint::kill_point;
 use walferry_layout::metadata::ObjectMetadata;
+use walferry_pack::pack::Packed;
+use walferry_pack::pool::PackPool;
+use walferry_pack::unpack::{self, UnpackError};
 use walferry_proof::{
     Evidence, Expected, Mismatch, ObjectKey, Reported, RepositoryName, Sha256, Verified, VerifyMode,
 };
@@ -19,9 +22,6 @@ use crate::{
     heal::SourceError,
     leases::{Lease, LeaseLost},
     owner::OwnerError,
-    pack::Packed,
-    pool::PackPool,
-    unpack::{self, UnpackError},
 };
 
 /// A copy could not be made or not be proven.

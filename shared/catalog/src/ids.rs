@@ -31,6 +31,12 @@ row_id!(PrefixId, i64);
 row_id!(DirectoryId, i64);
 row_id!(FileId, i64);
 row_id!(HoldId, i64);
+row_id!(BaseId, i64);
+row_id!(
+    /// Fencing token of a run that takes a base: raised by every run of the cluster.
+    BaseRun,
+    i64
+);
 row_id!(
     /// Fencing token of a claim: raised by every claim of the file.
     Attempt,

@@ -35,6 +35,7 @@ pub mod labels;
 pub mod protected;
 
 pub mod adoption;
+pub mod bases;
 pub mod status;
 
 pub mod holds;
@@ -47,7 +48,9 @@ pub use clusters::{Cluster, Prefix};
 pub use completion::{Archived, Completed, CopyFailure, Enough, Finished, Packed, Waiting};
 pub use connection::{Catalog, CatalogSettings, Connection, SettingsError};
 pub use error::{CatalogError, Retry};
-pub use ids::{Attempt, ClaimToken, ClusterId, DirectoryId, FileId, HoldId, PrefixId};
+pub use ids::{
+    Attempt, BaseId, BaseRun, ClaimToken, ClusterId, DirectoryId, FileId, HoldId, PrefixId,
+};
 pub use intake::{LocalStat, NewFile, Registered, ScanReport, SeenFile};
 
 /// A connection to the catalog, as every function here takes it.

@@ -81,6 +81,14 @@ impl Server {
         })?))
     }
 
+    /// Its clock; every role may ask for it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn now(&self) -> Result<DateTime<Utc>, CatalogError> {
+        crate::server::now(&mut *self.0.get_unchecked().await?).await
+    }
+
     /// Asks the server itself.
     ///
     /// # Errors

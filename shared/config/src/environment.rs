@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 /// Environment variables, as a value: tests never touch their own process.
@@ -49,6 +49,16 @@ impl Environment {
 
     pub(crate) fn is_not_text(&self, name: &str) -> bool {
         self.not_text.contains(name)
+    }
+
+    /// What libpq reads, and the home below which it looks for a password file.
+    pub(crate) fn of_libpq(&self) -> BTreeMap<String, String> {
+        self.values
+            .iter()
+            .filter(|(name, _)| name.starts_with("PG") || *name == "HOME")
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// The names that look as if they were meant for us.

@@ -1,8 +1,9 @@
 use crate::config::Config;
 use crate::problem::Problems;
 use crate::sections::{
-    Archive, ArchiveDirectory, CatalogSettings, Clusters, Connections, Log, PushDirectories,
-    QueueTuning, Redis, Repositories, Retention, Scheduler, Spool, Thresholds, Worker,
+    Archive, ArchiveDirectory, Backup, CatalogSettings, Clusters, Connections, Log,
+    PushDirectories, QueueTuning, Redis, Repositories, Retention, Scheduler, Spool, Thresholds,
+    Worker,
 };
 
 /// What a worker needs: everything but the sections of the scheduler and of `push`.
@@ -16,6 +17,7 @@ pub struct WorkerConfig {
     pub queue: QueueTuning,
     pub worker: Worker,
     pub archive: Archive,
+    pub backup: Backup,
     pub retention: Retention,
     pub thresholds: Thresholds,
     pub log: Log,
@@ -44,7 +46,7 @@ impl Config {
     pub fn worker(&self) -> Result<WorkerConfig, Problems> {
         let (clusters, connections, repositories, catalog, redis, queue, worker, archive, rest) =
             self.get()?;
-        let (retention, thresholds, log) = rest;
+        let (backup, retention, thresholds, log) = rest;
         Ok(WorkerConfig {
             clusters,
             connections,
@@ -54,6 +56,7 @@ impl Config {
             queue,
             worker,
             archive,
+            backup,
             retention,
             thresholds,
             log,

@@ -6,6 +6,7 @@
 //! know it gives the job back, so that a newer worker can take it.
 
 mod backfill;
+mod base_backup;
 mod continuous_wal_archiving;
 mod retention;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use backfill::Backfill;
+pub use base_backup::BaseBackup;
 pub use continuous_wal_archiving::ContinuousWalArchiving;
 pub use retention::Retention;
 
@@ -64,6 +66,7 @@ pub fn knows(name: &str, version: u32) -> bool {
     is::<ContinuousWalArchiving>(name, version)
         || is::<Retention>(name, version)
         || is::<Backfill>(name, version)
+        || is::<BaseBackup>(name, version)
 }
 
 /// A payload that this build cannot read.
@@ -103,6 +106,9 @@ mod tests {
         survives_the_journey(&ContinuousWalArchiving::everything());
         survives_the_journey(&ContinuousWalArchiving::follow_up("main", 3));
         survives_the_journey(&Retention {});
+        survives_the_journey(&BaseBackup {
+            cluster: "main".into(),
+        });
         survives_the_journey(&Backfill {
             cluster: "main".into(),
             directory: "/var/lib/postgresql/old".into(),

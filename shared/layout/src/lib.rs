@@ -1,5 +1,6 @@
 //! WAL name ↔ object key. The only crate that spells keys.
 
+pub mod base;
 pub mod metadata;
 mod owner;
 

@@ -70,6 +70,11 @@ struct Inner {
     enqueued: Counters<2>,
     failing: Gauges<1>,
     deleted: Counters<1>,
+    base_age: Gauges<2>,
+    base_size: Gauges<1>,
+    base_stored: Gauges<1>,
+    base_duration: Gauges<1>,
+    base_failures: Gauges<1>,
 }
 
 /// Jobs of one queue by state.
@@ -267,6 +272,35 @@ impl Metrics {
                 "retention_deleted_objects",
                 "Objects deleted by retention, by repository",
             ),
+            base_age: unit(
+                r,
+                "base_backup_age",
+                "Age of the newest base backup that is complete, from its end, by cluster and repository",
+                Unit::Seconds,
+            ),
+            base_size: unit(
+                r,
+                "base_backup_size",
+                "Size of the newest base backup as the server sent it, by cluster",
+                Unit::Bytes,
+            ),
+            base_stored: unit(
+                r,
+                "base_backup_stored",
+                "Size of the newest base backup in each repository, by cluster",
+                Unit::Bytes,
+            ),
+            base_duration: unit(
+                r,
+                "base_backup_duration",
+                "Time that the newest base backup took, by cluster",
+                Unit::Seconds,
+            ),
+            base_failures: plain(
+                r,
+                "base_backup_failures",
+                "Base backups that failed in a row since the last one that did not, by cluster",
+            ),
             registry,
         };
         Self(Arc::new(inner))
@@ -439,6 +473,7 @@ impl Metrics {
             &inner.spool_bytes,
             &inner.spool_use,
             &inner.scan_failed,
+            &inner.base_age,
         ] {
             gauges.clear();
         }
@@ -519,6 +554,40 @@ impl Metrics {
             .deleted
             .get_or_create(&[label("repository", repository)])
             .inc_by(objects);
+    }
+
+    /// The newest base backup of a cluster.
+    pub fn base_backup(&self, cluster: &str, size: u64, stored: u64, duration: Duration) {
+        let labels = [label("cluster", cluster)];
+        let set = |gauges: &Gauges<1>, value: f64| {
+            gauges.get_or_create(&labels).set(value);
+        };
+        set(&self.0.base_size, size as f64);
+        set(&self.0.base_stored, stored as f64);
+        set(&self.0.base_duration, duration.as_secs_f64());
+    }
+
+    /// The age of the newest base backup that a repository has; `None` is none at all.
+    pub fn base_backup_age(&self, cluster: &str, repository: &str, age: Option<Duration>) {
+        let labels = [label("cluster", cluster), label("repository", repository)];
+        match age {
+            Some(age) => {
+                self.0
+                    .base_age
+                    .get_or_create(&labels)
+                    .set(age.as_secs_f64());
+            }
+            None => drop(self.0.base_age.remove(&labels)),
+        }
+    }
+
+    /// How many base backups failed in a row.
+    pub fn base_backup_failures(&self, cluster: &str, failures: u32) {
+        let labels = [label("cluster", cluster)];
+        self.0
+            .base_failures
+            .get_or_create(&labels)
+            .set(f64::from(failures));
     }
 
     /// Files archived within the window, which is also trimmed to it.

@@ -33,6 +33,10 @@ pub enum Because {
         segment: SegmentName,
         stopped_at: DateTime<Utc>,
     },
+    /// Makes a base backup consistent that a person keeps, `walferry backups keep`.
+    NeededByKeptBase {
+        label: String,
+    },
     /// Its name fits no segment size of this cluster, or the size is not known.
     NotNumbered,
 }
@@ -40,7 +44,7 @@ pub enum Because {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
 pub enum Warning {
-    /// The loud one: no `.backup` label was ever archived here.
+    /// The loud one: no base backup of ours is here, and no `.backup` label was ever archived.
     NoBaseKnown {
         cutoff: DateTime<Utc>,
     },
@@ -90,6 +94,9 @@ impl fmt::Display for Because {
                 "needed by the base backup from `{segment}` that ended {}",
                 stopped_at.format("%Y-%m-%d %H:%M UTC")
             ),
+            Self::NeededByKeptBase { label } => {
+                write!(f, "needed by base backup {label}, which is kept")
+            }
             Self::NotNumbered => {
                 f.write_str("the cluster's segment size is not known or the name does not fit it")
             }
@@ -103,7 +110,7 @@ impl fmt::Display for Warning {
         match self {
             Self::NoBaseKnown { cutoff } => write!(
                 f,
-                "the recovery window is NOT PROVEN: no base backup is known, WAL older than {} is deleted by age alone. HINT: take base backups from the primary (`pg_basebackup`), whose `.backup` labels are then archived; until then make sure that a base from before that time exists, or run `walferry retention hold`",
+                "the recovery window is NOT PROVEN: no base backup is known, WAL older than {} is deleted by age alone. HINT: `walferry backup` takes one, and one by `pg_basebackup` from the primary counts when its `.backup` label is archived; until then make sure that a base from before that time exists, or run `walferry retention hold`",
                 day(cutoff)
             ),
             Self::NoBaseBeforeWindow { repository, cutoff } => write!(

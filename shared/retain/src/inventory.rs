@@ -45,7 +45,7 @@ pub enum Status {
     Expiring,
 }
 
-/// A base backup that an archived `.backup` label speaks of.
+/// A base backup: one of ours, or one that an archived `.backup` label speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
     pub start_lsn: Lsn,
@@ -53,11 +53,45 @@ pub struct Base {
     /// Also tells the timeline.
     pub start_segment: SegmentName,
     pub stop_segment: SegmentName,
-    /// Not before the backup was complete: the later of the label's stop time and the time
-    /// at which the label was archived.
+    /// Not before the backup was complete: of a label the later of its stop time and the time
+    /// at which it was archived.
     pub stopped_at: DateTime<Utc>,
-    /// What the person who took it called it.
+    /// What whoever took it called it; of ours its name in the bucket.
     pub label: String,
+    pub lies: Lies,
+    /// `walferry backups keep`: until then, [`DateTime::MAX_UTC`] for ever.
+    pub kept_until: Option<DateTime<Utc>>,
+}
+
+/// Where a base backup itself is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lies {
+    /// Somebody else took it, and knows.
+    Elsewhere,
+    /// It is ours.
+    Here {
+        complete: RepositorySet,
+        /// A repository was dropped from it and gets it from another.
+        coming: RepositorySet,
+    },
+}
+
+impl Base {
+    /// Whether recovery in that repository may begin with it, today.
+    pub(crate) fn is_complete_in(&self, position: usize) -> bool {
+        match self.lies {
+            Lies::Elsewhere => true,
+            Lies::Here { complete, .. } => complete.contains(position),
+        }
+    }
+
+    /// ... or later.
+    pub(crate) fn belongs_in(&self, position: usize) -> bool {
+        match self.lies {
+            Lies::Elsewhere => true,
+            Lies::Here { complete, coming } => complete.or(coming).contains(position),
+        }
+    }
 }
 
 /// A few of the inventory's repositories, by their position; at most 16.

@@ -19,6 +19,7 @@ mod verdict;
 
 mod compare;
 mod delete;
+mod expire;
 mod guards;
 mod load;
 mod mark;
@@ -30,9 +31,9 @@ mod survey;
 mod tell;
 
 pub use explain::{Because, Reason, Warning};
-pub use inventory::{Base, FileFacts, Inventory, RepositorySet, Status};
+pub use inventory::{Base, FileFacts, Inventory, Lies, RepositorySet, Status};
 pub use lineage::{Lineage, Reach};
-pub use plan::{Deletion, Kept, Plan, plan};
+pub use plan::{BaseDeletion, Deletion, Kept, Plan, plan};
 pub use policy::Policy;
 
 pub use compare::{CompareError, Comparison, Difference, compare};

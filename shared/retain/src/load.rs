@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use walferry_catalog::bases::{self, BaseCopyState};
 use walferry_catalog::retention::{self, FileStatus, RetentionFile};
 use walferry_catalog::{CatalogError, Conn, CopyState, FileId, Prefix, labels};
 use walferry_proof::{KeyPrefix, RepositoryName};
-use walferry_wal::{History, WalFile};
+use walferry_wal::{History, Lsn, SegmentName, WalFile};
 
-use crate::inventory::{Base, FileFacts, Inventory, RepositorySet, Status};
+use crate::inventory::{Base, FileFacts, Inventory, Lies, RepositorySet, Status};
 
 /// Rows per query.
 const PAGE: u32 = 10_000;
@@ -79,8 +80,11 @@ pub async fn load(conn: &mut Conn, prefix: &Prefix) -> Result<Loaded, LoadError>
             stop_segment: row.label.stop_segment,
             stopped_at,
             label: row.label.label,
+            lies: Lies::Elsewhere,
+            kept_until: None,
         });
     }
+    ours(conn, prefix, &mut inventory).await?;
     for row in labels::histories(conn, prefix.id).await? {
         match History::parse(row.timeline, &row.content) {
             Ok(history) => inventory.histories.push(history),
@@ -94,6 +98,56 @@ pub async fn load(conn: &mut Conn, prefix: &Prefix) -> Result<Loaded, LoadError>
         }
     }
     Ok(Loaded { inventory, rows })
+}
+
+/// Our own bases, by their rows, which follow the buckets. The label of one of ours speaks of
+/// the same base.
+async fn ours(
+    conn: &mut Conn,
+    prefix: &Prefix,
+    inventory: &mut Inventory,
+) -> Result<(), LoadError> {
+    for row in bases::list(conn, prefix.id).await? {
+        let base = row.base;
+        let in_label = format!("walferry {}", base.label);
+        inventory
+            .bases
+            .retain(|known| known.label != in_label || known.start_lsn != base.start_lsn);
+        let (mut complete, mut coming) = (RepositorySet::EMPTY, RepositorySet::EMPTY);
+        for copy in &row.copies {
+            let set = match copy.state {
+                BaseCopyState::Complete => &mut complete,
+                BaseCopyState::Dropped => &mut coming,
+                BaseCopyState::Removed => continue,
+            };
+            *set = set.with(position(inventory, &copy.repository)?);
+        }
+        let size = base.segment_size;
+        // The segment of the byte before the stop is the last that is needed.
+        let end = Lsn::new(base.stop_lsn.get().saturating_sub(1)).max(base.start_lsn);
+        inventory.bases.push(Base {
+            start_lsn: base.start_lsn,
+            stop_lsn: base.stop_lsn,
+            start_segment: SegmentName::from_lsn(base.start_timeline, base.start_lsn, size),
+            stop_segment: SegmentName::from_lsn(base.stop_timeline, end, size),
+            stopped_at: base.stopped_at,
+            label: base.label,
+            lies: Lies::Here { complete, coming },
+            kept_until: row
+                .keep
+                .map(|keep| keep.until.unwrap_or(DateTime::<Utc>::MAX_UTC)),
+        });
+    }
+    Ok(())
+}
+
+fn position(inventory: &mut Inventory, repository: &RepositoryName) -> Result<usize, LoadError> {
+    inventory
+        .position(repository)
+        .ok_or_else(|| LoadError::TooManyRepositories {
+            prefix: inventory.key_prefix.clone(),
+            repository: repository.clone(),
+        })
 }
 
 fn facts(inventory: &mut Inventory, row: &RetentionFile) -> Result<FileFacts, LoadError> {
@@ -116,13 +170,7 @@ fn facts(inventory: &mut Inventory, row: &RetentionFile) -> Result<FileFacts, Lo
         expiring: RepositorySet::EMPTY,
     };
     for copy in &row.copies {
-        let position =
-            inventory
-                .position(&copy.repository)
-                .ok_or_else(|| LoadError::TooManyRepositories {
-                    prefix: inventory.key_prefix.clone(),
-                    repository: copy.repository.clone(),
-                })?;
+        let position = position(inventory, &copy.repository)?;
         let set = match copy.state {
             CopyState::Verified => &mut facts.verified,
             CopyState::Due => &mut facts.due,

@@ -1,13 +1,14 @@
 //! The plan: what may go from which repository, what stays and why. No I/O, no clock.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use walferry_layout::object_key;
 use walferry_proof::{ObjectKey, RepositoryName};
 use walferry_wal::WalFile;
 
-use crate::bases::Bases;
+use crate::bases::{Bases, expired};
 use crate::explain::{Because, Reason, Warning};
 use crate::inventory::{Inventory, RepositorySet};
 use crate::lineage::Lineage;
@@ -24,6 +25,7 @@ pub fn plan(inventory: &Inventory, policy: &Policy, now: DateTime<Utc>) -> Plan 
     let mut plan = Plan {
         cutoff,
         repositories: inventory.repositories.clone(),
+        bases: Vec::new(),
         deletions: Vec::new(),
         kept: Vec::new(),
         warnings: Vec::new(),
@@ -43,8 +45,9 @@ pub fn plan(inventory: &Inventory, policy: &Policy, now: DateTime<Utc>) -> Plan 
     };
     let lineage = Lineage::new(&inventory.histories);
     let needs: Vec<Bases> = (0..inventory.repositories.len())
-        .map(|position| Bases::choose(inventory, size, &lineage, cutoff, position))
+        .map(|position| Bases::choose(inventory, size, &lineage, (policy, now), position))
         .collect();
+    plan.bases = expired(inventory, &needs);
     plan.proven = needs.iter().map(|bases| bases.proven).collect();
     plan.warnings = warnings(inventory, &lineage, &needs, cutoff);
 
@@ -77,6 +80,8 @@ pub struct Plan {
     pub cutoff: DateTime<Utc>,
     /// The names behind every [`RepositorySet`] in here.
     pub repositories: Vec<RepositoryName>,
+    /// Base backups that go as a unit, before the WAL that only they needed.
+    pub bases: Vec<BaseDeletion>,
     /// Oldest first on each timeline, a label before its segment.
     pub deletions: Vec<Deletion>,
     pub kept: Vec<Kept>,
@@ -100,6 +105,26 @@ pub struct Deletion {
     /// Where an earlier run already began.
     pub begun: RepositorySet,
     pub reason: Reason,
+}
+
+/// A base backup that may go, and where from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseDeletion {
+    pub label: String,
+    pub copies: RepositorySet,
+    /// The newer one that recovers every moment of the window, by its label.
+    pub instead: String,
+}
+
+impl fmt::Display for BaseDeletion {
+    /// Why it may go.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "older than the window; `{}` recovers every moment of it",
+            self.instead
+        )
+    }
 }
 
 /// Files that stay for one and the same reason.
@@ -183,12 +208,7 @@ fn warnings(
                 segment: inventory.bases[*base].start_segment,
             });
         }
-        let before = inventory
-            .bases
-            .iter()
-            .filter(|base| base.stopped_at < cutoff)
-            .count();
-        if bases.incomplete.len() == before {
+        if bases.before == bases.incomplete.len() {
             warnings.push(Warning::NoBaseBeforeWindow {
                 repository: repository(),
                 cutoff,

@@ -7,7 +7,7 @@ use walferry_wal::{SegmentName, WalFile};
 
 use super::tests::{SIZE, base, days_ago, file, history, inventory, lsn, now, segment};
 use super::*;
-use crate::inventory::{Base, Status};
+use crate::inventory::{Base, Lies, Status};
 
 /// An archive as it may come about, with the truth about its timelines beside it.
 #[derive(Debug, Clone)]
@@ -32,6 +32,9 @@ impl Archive {
     }
 
     fn complete(&self, base: &Base, position: usize) -> bool {
+        if !base.is_complete_in(position) {
+            return false;
+        }
         let here: BTreeSet<WalFile> = self
             .inventory
             .files
@@ -100,7 +103,10 @@ fn archives() -> impl Strategy<Value = Archive> {
         ),
         (TIMELINES as usize) * (SEGMENTS as usize),
     );
-    let bases = prop::collection::vec((1..=TIMELINES, 0..SEGMENTS, 0_u64..3, 0_i64..90), 0..5);
+    let bases = prop::collection::vec(
+        (1..=TIMELINES, 0..SEGMENTS, 0_u64..3, 0_i64..90, 0_u8..6),
+        0..7,
+    );
     // Age follows the number for some archives, as in life, and nothing for others.
     let known = prop::collection::vec(prop::bool::weighted(0.7), TIMELINES as usize);
     (parents, facts, bases, known, any::<bool>()).prop_map(build)
@@ -110,7 +116,7 @@ type Fact = (bool, i64, usize, usize);
 type Drawn = (
     Vec<(u32, u64)>,
     Vec<Fact>,
-    Vec<(u32, u64, u64, i64)>,
+    Vec<(u32, u64, u64, i64, u8)>,
     Vec<bool>,
     bool,
 );
@@ -161,11 +167,23 @@ fn build((parents, facts, bases, known, in_order): Drawn) -> Archive {
             days_ago(80),
         ));
     }
-    for (on, start, length, age) in bases {
-        archive
-            .inventory
-            .bases
-            .push(base(on, start, start + length, days_ago(age)));
+    for (number, (on, start, length, age, lies)) in bases.into_iter().enumerate() {
+        let (first, both) = (RepositorySet::first(1), RepositorySet::first(2));
+        let here = |complete: RepositorySet| Lies::Here {
+            complete,
+            coming: both.without(complete),
+        };
+        archive.inventory.bases.push(Base {
+            label: format!("base {number}"),
+            lies: match lies {
+                0 => Lies::Elsewhere,
+                1 => here(first),
+                2 => here(RepositorySet::EMPTY),
+                _ => here(both),
+            },
+            kept_until: (lies == 5).then(|| days_ago(age - 45)),
+            ..base(on, start, start + length, days_ago(age))
+        });
     }
     for (child, known) in (2..=TIMELINES).zip(known) {
         if !known {
@@ -185,6 +203,11 @@ fn build((parents, facts, bases, known, in_order): Drawn) -> Archive {
 
 fn planned(archive: &Archive) -> Plan {
     plan(&archive.inventory, &Policy::default(), now())
+}
+
+fn expired(plan: &Plan, base: &Base, position: usize) -> bool {
+    let mut expired = plan.bases.iter();
+    expired.any(|gone| gone.label == base.label && gone.copies.contains(position))
 }
 
 fn newly_deleted(plan: &Plan) -> BTreeSet<(WalFile, usize)> {
@@ -229,6 +252,28 @@ proptest! {
     }
 
     #[test]
+    fn the_newest_base_the_window_s_and_a_kept_one_stay(archive in archives()) {
+        let plan = planned(&archive);
+        let bases = &archive.inventory.bases;
+        for position in 0..2 {
+            let here = bases.iter().filter(|base| match base.lies {
+                Lies::Here { complete, .. } => complete.contains(position),
+                Lies::Elsewhere => false,
+            });
+            let here: Vec<&Base> = here.collect();
+            let newest = here.iter().map(|base| base.stopped_at).max();
+            let mut stay = here.iter().filter(|base| !expired(&plan, base, position));
+            let stays = here.is_empty() || stay.any(|base| Some(base.stopped_at) == newest);
+            prop_assert!(stays, "the newest is gone from {}", position);
+            for base in here {
+                let kept = base.kept_until.is_some_and(|until| until > now());
+                let stays = base.stopped_at >= plan.cutoff || kept;
+                prop_assert!(!stays || !expired(&plan, base, position), "{base:?}");
+            }
+        }
+    }
+
+    #[test]
     fn every_live_timeline_keeps_the_newest_base_that_reaches_it(archive in archives()) {
         let plan = planned(&archive);
         let gone = newly_deleted(&plan);
@@ -249,6 +294,9 @@ proptest! {
             };
             // Some base that is at least as new can still be replayed to the timeline's end.
             let usable = reaching.iter().filter(|base| base.stopped_at == newest).any(|base| {
+                if expired(&plan, base, position) {
+                    return false;
+                }
                 let on = base.start_segment.timeline().get();
                 !gone.iter().any(|(file, at)| {
                     let there = file.timeline().get();

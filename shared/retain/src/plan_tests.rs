@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use walferry_wal::{History, HistoryEntry, Lsn, SegmentName, SegmentSize, TimelineId, WalFile};
 
 use super::*;
-use crate::inventory::{Base, FileFacts, Status};
+use crate::inventory::{Base, FileFacts, Lies, Status};
 
 pub(crate) const SIZE: SegmentSize = SegmentSize::DEFAULT;
 
@@ -49,6 +49,8 @@ pub(crate) fn base(on: u32, start: u64, stop: u64, stopped_at: DateTime<Utc>) ->
         stop_segment: segment(on, stop),
         stopped_at,
         label: "nightly".to_owned(),
+        lies: Lies::Elsewhere,
+        kept_until: None,
     }
 }
 
@@ -362,4 +364,100 @@ fn the_share_is_that_of_the_repository_hit_hardest() {
         inventory.files[number].verified = RepositorySet::EMPTY;
     }
     assert_eq!(check(&inventory, 0..9).share, 0.0);
+}
+
+/// One of ours, complete in the first of two repositories.
+fn ours_in_r2(start: u64, stop: u64, stopped_at: DateTime<Utc>) -> Base {
+    Base {
+        lies: Lies::Here {
+            complete: RepositorySet::first(1),
+            coming: RepositorySet::EMPTY,
+        },
+        ..base(1, start, stop, stopped_at)
+    }
+}
+
+#[test]
+fn a_base_of_ours_counts_only_where_it_lies() {
+    let mut inventory = one_a_day(40);
+    inventory.bases = vec![ours_in_r2(6, 7, days_ago(33))];
+    let plan = check(&inventory, 0..6);
+    assert_eq!(deleted(&plan, 1), (0..10).collect::<Vec<_>>());
+    assert_eq!(plan.proven, [true, false]);
+    assert_eq!(
+        plan.warnings,
+        [Warning::NoBaseBeforeWindow {
+            repository: "b2".parse().unwrap(),
+            cutoff: days_ago(30)
+        }]
+    );
+}
+
+#[test]
+fn a_repository_that_gets_a_base_later_keeps_its_wal_and_proves_nothing() {
+    let mut inventory = one_a_day(40);
+    inventory.bases = vec![Base {
+        lies: Lies::Here {
+            complete: RepositorySet::first(1),
+            coming: RepositorySet::EMPTY.with(1),
+        },
+        ..ours_in_r2(6, 7, days_ago(33))
+    }];
+    let plan = check(&inventory, 0..6);
+    assert_eq!(deleted(&plan, 1), (0..6).collect::<Vec<_>>());
+    assert_eq!(plan.proven, [true, false]);
+}
+
+#[test]
+fn a_base_that_a_person_keeps_keeps_what_makes_it_consistent_until_that_day() {
+    let mut inventory = one_a_day(40);
+    let kept = |until| Base {
+        kept_until: Some(until),
+        ..base(1, 2, 3, days_ago(37))
+    };
+    inventory.bases = vec![kept(DateTime::<Utc>::MAX_UTC), base(1, 6, 7, days_ago(33))];
+    let plan = plan(&inventory, &Policy::default(), now());
+    assert_eq!(deleted(&plan, 0), [0, 1, 4, 5]);
+    let because = Because::NeededByKeptBase {
+        label: "nightly".to_owned(),
+    };
+    let kept_files = plan.kept.iter().find(|kept| kept.because == because);
+    assert_eq!(kept_files.map(|kept| kept.files), Some(2));
+    inventory.bases[0] = kept(days_ago(1));
+    check(&inventory, 0..6);
+}
+
+#[test]
+fn a_base_goes_where_a_newer_one_recovers_the_whole_window() {
+    let mut inventory = one_a_day(40);
+    let both = |label: &str, base| Base {
+        label: label.to_owned(),
+        lies: Lies::Here {
+            complete: RepositorySet::first(2),
+            coming: RepositorySet::EMPTY,
+        },
+        ..base
+    };
+    inventory.bases = vec![
+        both("first", base(1, 2, 3, days_ago(37))),
+        both("second", base(1, 6, 7, days_ago(33))),
+        both("third", base(1, 20, 20, days_ago(20))),
+    ];
+    // The second one's WAL never reached b2: there the first has to stand in for it.
+    inventory.files[7].verified = RepositorySet::first(1);
+    let plan = plan(&inventory, &Policy::default(), now());
+    let gone: Vec<_> = plan
+        .bases
+        .iter()
+        .map(|base| (&*base.label, base.copies))
+        .collect();
+    assert_eq!(gone, [("first", RepositorySet::first(1))]);
+    assert!(plan.bases[0].to_string().contains("second"));
+    let three = Policy {
+        min_bases: 3,
+        ..Policy::default()
+    };
+    let plan = super::plan(&inventory, &three, now());
+    assert_eq!(plan.bases, []);
+    assert_eq!(deleted(&plan, 0), [0, 1]);
 }

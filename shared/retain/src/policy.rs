@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// The settings of retention. Defaults: 30 days, a quarter, 10 minutes.
+/// The settings of retention. Defaults: 30 days, one base, a quarter, 10 minutes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
     /// Recovery is promised to every moment of this last stretch of time.
     pub window: Duration,
+    /// How many of the newest complete bases of each repository stay however old they are; at
+    /// least one does.
+    pub min_bases: usize,
     /// Largest share of a repository's copies, 0 to 1, that one run may delete without
     /// consent: a wrong clock or a wrong window shows as a plan that is too large.
     pub max_delete_share: f64,
@@ -32,6 +35,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             window: Duration::from_secs(30 * 24 * 3600),
+            min_bases: 1,
             max_delete_share: 0.25,
             max_clock_difference: Duration::from_secs(600),
         }

@@ -81,6 +81,8 @@ pub struct RepositoryReport {
     pub failed: u64,
     /// Objects that the run did not come to, after too many failures.
     pub left: u64,
+    /// Labels of base backups that are gone.
+    pub bases: Vec<String>,
     pub last_error: Option<String>,
 }
 
@@ -92,6 +94,7 @@ impl RepositoryReport {
             versions: 0,
             failed: 0,
             left: 0,
+            bases: Vec::new(),
             last_error: None,
         }
     }
@@ -140,6 +143,10 @@ impl fmt::Display for Report {
             }
             Outcome::Done | Outcome::Stopped => {
                 write!(f, "{} objects deleted", self.deleted())?;
+                let bases: usize = self.repositories.iter().map(|r| r.bases.len()).sum();
+                if bases > 0 {
+                    write!(f, ", {bases} copies of base backups deleted")?;
+                }
                 if self.due_again() > 0 {
                     write!(f, ", {} are due again", self.due_again())?;
                 }

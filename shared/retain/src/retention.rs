@@ -231,7 +231,13 @@ impl Retention {
         for mut surveyed in std::mem::take(&mut survey.prefixes) {
             if matches!(report.outcome, Outcome::Done) {
                 self.mark(&mut surveyed, &mut survey).await?;
-                let going_on = self.delete(&surveyed, run, &mut report).await?;
+                // Bases first: one whose WAL is gone would look as if it restored something.
+                let bases = self.expire_bases(&surveyed, run, survey.now).await?;
+                let going_on = bases.is_some();
+                for bases in bases.into_iter().flatten() {
+                    add(&mut report.repositories, bases);
+                }
+                let going_on = going_on && self.delete(&surveyed, run, &mut report).await?;
                 if !going_on {
                     report.outcome = Outcome::Stopped;
                 }
@@ -248,7 +254,10 @@ impl Retention {
     /// behind, which is harmless. Mark second, deletion third: a catalog restored to a
     /// moment before this deletion finds a mark ahead of it and is not trusted.
     async fn mark(&self, surveyed: &mut Surveyed, survey: &mut Survey) -> Result<(), RetainError> {
-        if surveyed.plan.deletions.is_empty() && surveyed.compared.is_empty() {
+        if surveyed.plan.deletions.is_empty()
+            && surveyed.plan.bases.is_empty()
+            && surveyed.compared.is_empty()
+        {
             return Ok(());
         }
         let mut conn = self.catalog.get().await?;
@@ -420,6 +429,7 @@ fn add(reports: &mut Vec<RepositoryReport>, more: RepositoryReport) {
             report.versions += more.versions;
             report.failed += more.failed;
             report.left += more.left;
+            report.bases.extend(more.bases);
             report.last_error = more.last_error.or(report.last_error.take());
         }
         None => reports.push(more),

@@ -1,13 +1,13 @@
 //! One file's fate, and the sums over all that stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use walferry_wal::{SegmentName, SegmentSize, WalFile};
 
-use crate::bases::{Bases, may_need};
+use crate::bases::{Bases, makes_consistent, may_need};
 use crate::explain::{Because, Reason};
-use crate::inventory::{FileFacts, Inventory, RepositorySet, Status};
+use crate::inventory::{Base, FileFacts, Inventory, RepositorySet, Status};
 use crate::lineage::Lineage;
 use crate::plan::Kept;
 
@@ -59,21 +59,30 @@ impl Verdict {
             }
         } else {
             for position in rest.positions() {
+                let timeline = segment.timeline();
+                let among = |numbers: &BTreeSet<usize>, needs: &dyn Fn(&Base) -> bool| {
+                    let bases = numbers.iter().map(|base| &inventory.bases[*base]);
+                    bases.into_iter().find(|base| needs(base))
+                };
                 let needed = needs.get(position).and_then(|bases| {
-                    bases
-                        .kept
-                        .iter()
-                        .map(|base| &inventory.bases[*base])
-                        .find(|base| may_need(base, segment.timeline(), number, size, lineage))
+                    let needed = among(&bases.kept, &|base| {
+                        may_need(base, timeline, number, size, lineage)
+                    });
+                    let needed = needed.map(|base| Because::NeededByBase {
+                        segment: base.start_segment,
+                        stopped_at: base.stopped_at,
+                    });
+                    needed.or_else(|| {
+                        among(&bases.marked, &|base| {
+                            makes_consistent(base, timeline, number, size)
+                        })
+                        .map(|base| Because::NeededByKeptBase {
+                            label: base.label.clone(),
+                        })
+                    })
                 });
                 match needed {
-                    Some(base) => verdict.keep(
-                        Because::NeededByBase {
-                            segment: base.start_segment,
-                            stopped_at: base.stopped_at,
-                        },
-                        position,
-                    ),
+                    Some(because) => verdict.keep(because, position),
                     None => verdict.delete = verdict.delete.with(position),
                 }
             }

@@ -1,15 +1,19 @@
-//! What PostgreSQL's WAL files are called and what their first bytes say.
+//! What PostgreSQL's WAL files are called, what their first bytes say, and when what they
+//! hold was committed.
 //!
 //! Pure: no I/O, no async, no clouds. Sources: PostgreSQL `src/include/access/xlog_internal.h`
-//! (names, page headers), `src/backend/access/transam/timeline.c` (history files) and
-//! `xlogbackup.c` (backup labels).
+//! (names, page headers), `src/backend/access/transam/timeline.c` (history files),
+//! `xlogbackup.c` (backup labels), `src/include/catalog/pg_control.h` (the control file); those
+//! of [`records`] are named there.
 
+pub mod control;
 mod file;
 mod header;
 mod history;
 mod label;
 mod lsn;
 mod name;
+pub mod records;
 mod size;
 mod timeline;
 

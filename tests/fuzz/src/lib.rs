@@ -16,11 +16,13 @@ mod wal;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them; a file in `libfuzzer/fuzz_targets` is one of these.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 13] = [
     ("names", wal::names),
     ("page_header", wal::page_header),
     ("history", wal::history),
     ("label", wal::label),
+    ("records", wal::records),
+    ("control", wal::control),
     ("job", queue::job),
     ("configuration", configuration::configuration),
     ("keys", clouds::keys),

@@ -3,6 +3,8 @@
 use std::path::{Component, Path};
 
 use walferry_proof::KeyPrefix;
+use walferry_wal::control::{ControlError, ControlFile};
+use walferry_wal::records::{Ending, Event, RecordsError, events};
 use walferry_wal::{
     BackupFrom, HeaderError, History, HistoryError, Label, LabelError, Lsn, PageHeader,
     SegmentName, SegmentSize, TimelineId, WalFile,
@@ -144,5 +146,54 @@ pub(crate) fn label(bytes: &[u8]) {
     );
     if text.len() <= LARGEST {
         assert_eq!(Label::parse(text.as_bytes()), Ok(label));
+    }
+}
+
+/// The first bytes of a segment of 1 MiB, the rest of which is zeros. Its name is the one that
+/// its header wants, for the records to be reached.
+pub(crate) fn records(bytes: &[u8]) {
+    let size = SegmentSize::try_from(1 << 20).expect("a segment size");
+    let mut segment = bytes.to_vec();
+    segment.resize(1 << 20, 0);
+    let header = PageHeader::parse(&segment).ok();
+    let Some(header) = header.filter(|header| header.segment_size == size) else {
+        let name = "000000010000000000000001".parse().expect("a name");
+        return assert!(matches!(
+            events(&segment, name, size),
+            Err(RecordsError::Header { .. })
+        ));
+    };
+    let name = SegmentName::from_lsn(header.timeline, header.page_address, size);
+    let Ok(found) = events(&segment, name, size) else {
+        return;
+    };
+    let start = header.page_address.get();
+    let end = start + size.bytes();
+    assert!((start..=end).contains(&found.ends_at.get()));
+    let whole = matches!(found.ending, Ending::Full | Ending::Switch);
+    assert!(!whole || found.ends_at.get() == end);
+    let mut before = header.page_address;
+    for event in &found.events {
+        assert!(before <= event.lsn() && event.lsn() < event.end());
+        assert!(event.lsn().get().is_multiple_of(8));
+        if let Event::RestorePoint { name, .. } = event {
+            assert!(!name.contains('\0'));
+        }
+        before = event.end();
+    }
+    assert!(before <= found.ends_at && found.unreadable.is_sorted());
+}
+
+pub(crate) fn control(bytes: &[u8]) {
+    match ControlFile::parse(bytes) {
+        Ok(file) => {
+            let mut again = file.system_id.get().to_le_bytes().to_vec();
+            again.extend_from_slice(&file.version.to_le_bytes());
+            assert_eq!(again, bytes[..ControlFile::SIZE]);
+        }
+        Err(error) => {
+            let short = bytes.len() < ControlFile::SIZE;
+            assert_eq!(matches!(error, ControlError::Short(_)), short, "{error}");
+        }
     }
 }

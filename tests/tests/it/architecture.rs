@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use walferry_tests::environment::repository;
 
 /// What each crate may depend on among ours. A new crate needs a row.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("shared/proof", &[]),
     ("shared/wal", &[]),
     ("shared/jobs", &[]),
@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("shared/observe", &["queue"]),
     ("shared/layout", &["wal", "proof"]),
     ("shared/store", &["proof", "killpoint"]),
-    ("shared/catalog", &["wal", "proof"]),
+    ("shared/catalog", &["wal", "proof", "tls"]),
     ("shared/spool", &["wal", "proof", "killpoint"]),
     ("shared/config", &["wal", "proof", "store", "queue"]),
     (
@@ -27,12 +27,51 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "spool",
             "store",
             "catalog",
+            "pack",
+            "killpoint",
+        ],
+    ),
+    ("shared/pack", &["proof", "store"]),
+    ("shared/replication", &["wal", "tls"]),
+    ("shared/tls", &[]),
+    (
+        "shared/base",
+        &[
+            "wal",
+            "proof",
+            "layout",
+            "store",
+            "pack",
+            "replication",
+            "killpoint",
+        ],
+    ),
+    (
+        "shared/backup",
+        &[
+            "wal",
+            "proof",
+            "layout",
+            "store",
+            "pack",
+            "catalog",
+            "archive",
+            "replication",
+            "base",
             "killpoint",
         ],
     ),
     (
         "shared/retain",
-        &["wal", "proof", "layout", "store", "catalog", "killpoint"],
+        &[
+            "wal",
+            "proof",
+            "layout",
+            "store",
+            "catalog",
+            "base",
+            "killpoint",
+        ],
     ),
     ("scheduler", &["config", "jobs", "observe", "queue"]),
     ("worker", EVERYTHING),
@@ -40,8 +79,23 @@ const ARROWS: [(&str, &[&str]); 16] = [
 ];
 
 const EVERYTHING: &[&str] = &[
-    "archive", "catalog", "config", "jobs", "layout", "observe", "proof", "queue", "retain",
-    "spool", "store", "wal",
+    "archive",
+    "backup",
+    "base",
+    "catalog",
+    "config",
+    "jobs",
+    "layout",
+    "observe",
+    "pack",
+    "proof",
+    "queue",
+    "replication",
+    "retain",
+    "spool",
+    "store",
+    "tls",
+    "wal",
 ];
 
 /// Names of the dependencies in a manifest, those of its own tests left out.
@@ -164,9 +218,12 @@ fn no_clock_of_a_worker_decides_about_jobs_or_claims() {
 
 /// Files of the pipeline that hash, pack or unpack, each on the packing threads alone.
 const HEAVY: [(&str, &[&str]); 6] = [
-    ("packer.add(", &["local.rs"]),
+    ("packer.add(", &["local.rs", "packing.rs"]),
     ("= read_hashed(", &["local.rs"]),
-    ("walferry_proof::md5(", &["local.rs", "owner.rs"]),
+    (
+        "walferry_proof::md5(",
+        &["local.rs", "owner.rs", "small.rs", "packing.rs", "copy.rs"],
+    ),
     ("packing.step(", &["stream.rs"]),
     ("unpacker.feed(", &["unpack.rs", "heal.rs"]),
     ("unpacker.finish()", &["unpack.rs", "heal.rs"]),
@@ -196,22 +253,24 @@ fn on_the_runtime(text: &str) -> String {
 
 #[test]
 fn hashing_and_packing_are_never_done_on_the_async_runtime() {
-    let folder = repository().join("shared/archive/src");
     for (call, files) in HEAVY {
         let mut found = BTreeSet::new();
-        visit(&folder, &mut |path, text| {
+        let mut look = |path: &std::path::Path, text: &str| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
             if shipped.contains(call) {
                 found.insert(name.clone().into_owned());
             }
-            // A mark of ownership is of a hundred bytes.
-            let exempt = path.ends_with("owner.rs");
+            // JSON: a mark of ownership, what a base is made of.
+            let exempt = path.ends_with("owner.rs") || path.ends_with("small.rs");
             assert!(
                 exempt || !on_the_runtime(text).contains(call),
                 "{name} calls {call} on the async runtime"
             );
-        });
+        };
+        for folder in ["shared/archive/src", "shared/pack/src", "shared/base/src"] {
+            visit(&repository().join(folder), &mut look);
+        }
         let files: BTreeSet<String> = files.iter().map(|file| (*file).to_owned()).collect();
         assert_eq!(found, files, "{call}");
     }

@@ -6,6 +6,7 @@
 mod architecture;
 mod archive;
 mod backfill;
+mod backups;
 mod bases;
 mod catalogs;
 mod check;

@@ -22,7 +22,7 @@ enum Way {
 }
 
 /// Setting, the old system's variable (or ours), and what nobody may ever see of it.
-const SECRETS: [(&str, &str, &str); 7] = [
+const SECRETS: [(&str, &str, &str); 8] = [
     ("catalog.url", "DATABASE_URL", "c@talog/planted-pw"),
     (
         "clusters.main.connection",
@@ -49,6 +49,11 @@ const SECRETS: [(&str, &str, &str); 7] = [
         "repositories.b2.secret_access_key",
         "BACKBLAZE_B2_APPLICATION_KEY",
         "secret-of-b2-0123456789",
+    ),
+    (
+        "clusters.main.replication",
+        "WALFERRY_CLUSTERS_MAIN_REPLICATION",
+        "b@ckup/planted-pw",
     ),
 ];
 
@@ -159,7 +164,7 @@ fn nothing_leaks(way: Way) {
         .iter()
         .map(|(name, _, secret)| {
             let value = match *name {
-                "catalog.url" | "clusters.main.connection" => {
+                "catalog.url" | "clusters.main.connection" | "clusters.main.replication" => {
                     with_password(&catalog, "postgres", secret)
                 }
                 "redis.url" => with_password(&redis, "walferry", secret),

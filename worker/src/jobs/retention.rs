@@ -70,6 +70,7 @@ async fn apply(setup: &Setup, metrics: &Metrics, ctx: &JobContext) -> anyhow::Re
         .collect();
     let policy = Policy {
         window: setup.config.retention.window(),
+        min_bases: setup.config.retention.min_bases,
         max_delete_share: setup.config.retention.max_delete_share.get(),
         max_clock_difference: setup.config.retention.max_clock_difference,
     };

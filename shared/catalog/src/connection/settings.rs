@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use walferry_tls::SslMode;
 
 /// How to reach the catalog.
 #[derive(Debug, Clone)]
@@ -68,20 +69,6 @@ pub enum SettingsError {
     NoHost,
 }
 
-/// What libpq's `sslmode` asks of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SslMode {
-    Disable,
-    /// TLS when the server offers it, whoever the server is.
-    Prefer,
-    /// TLS or nothing, whoever the server is.
-    Require,
-    /// The certificate comes from a known authority.
-    VerifyCa,
-    /// ... and was issued for this host.
-    VerifyFull,
-}
-
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) config: tokio_postgres::Config,
@@ -98,20 +85,12 @@ impl Target {
             return Err(SettingsError::NoHost);
         }
         let ssl_root_cert = ssl_root_cert.filter(|path| path != "system");
-        let ssl_mode = match ssl_mode.as_deref() {
-            None | Some("prefer" | "allow") => SslMode::Prefer,
-            Some("disable") => SslMode::Disable,
-            // As libpq: whoever names an authority for `require` wants it checked.
-            Some("require") if ssl_root_cert.is_some() => SslMode::VerifyCa,
-            Some("require") => SslMode::Require,
-            Some("verify-ca") => SslMode::VerifyCa,
-            Some("verify-full") => SslMode::VerifyFull,
-            Some(value) => {
-                return Err(SettingsError::SslMode {
-                    value: value.to_owned(),
-                });
+        let has_authority = ssl_root_cert.is_some();
+        let ssl_mode = SslMode::parse(ssl_mode.as_deref(), has_authority).ok_or_else(|| {
+            SettingsError::SslMode {
+                value: ssl_mode.unwrap_or_default(),
             }
-        };
+        })?;
         config.ssl_mode(match ssl_mode {
             SslMode::Disable => tokio_postgres::config::SslMode::Disable,
             SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,

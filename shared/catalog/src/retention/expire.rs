@@ -194,7 +194,11 @@ pub async fn finish_expiry(
     Ok(finished as u64)
 }
 
-async fn may_go_on(conn: &mut AsyncPgConnection, run: RunId) -> Result<bool, CatalogError> {
+/// Whether the run may delete: no newer one took over, and nobody holds all deletion.
+///
+/// # Errors
+/// Only the database's.
+pub async fn may_go_on(conn: &mut AsyncPgConnection, run: RunId) -> Result<bool, CatalogError> {
     let row = diesel::sql_query(format!(
         "SELECT EXISTS (SELECT 1 FROM retention_runs r WHERE r.id = $1 AND {MAY_GO_ON}) AS yes"
     ))

@@ -12,6 +12,7 @@ mod runs;
 
 pub use expire::{
     Begun, MayDelete, begin_expiry, copy_deleted, copy_not_deleted, finish_expiry, may_delete,
+    may_go_on,
 };
 pub use inventory::{FileStatus, RetentionCopy, RetentionFile, files, registered};
 pub use missing::{AfterLoss, copy_missing};

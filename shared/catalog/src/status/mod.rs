@@ -11,6 +11,7 @@ pub use conflicts::{Conflict, OTHER_CONTENT, conflicts};
 pub use copies::{Counts, RepositoryStatus, counts, repositories};
 pub use gaps::{Gap, GapKind, gaps};
 pub use list::{FileRow, Filter, ListedCopy, Status, list};
+pub(crate) use reach::{Anchor, of_timeline};
 pub use reach::{Reach, Since, reach};
 pub use trouble::{
     Failure, Rate, Trouble, TroubledFile, WorkerClaims, failures, rate, troubled, workers,

@@ -44,11 +44,11 @@ pub enum Since {
 
 /// A timeline that has segments, and where its unbroken run has to begin.
 #[derive(Debug, Clone)]
-pub(super) struct Anchor {
-    pub(super) timeline: TimelineId,
-    pub(super) oldest: SegmentName,
-    pub(super) from: SegmentName,
-    pub(super) since: Since,
+pub(crate) struct Anchor {
+    pub(crate) timeline: TimelineId,
+    pub(crate) oldest: SegmentName,
+    pub(crate) from: SegmentName,
+    pub(crate) since: Since,
 }
 
 /// Every timeline of the prefix, oldest first; within one, `None` first, then by repository.
@@ -64,7 +64,8 @@ pub async fn reach(
     Ok(reaches)
 }
 
-async fn of_timeline(
+/// The unbroken run from the anchor on, in each repository.
+pub(crate) async fn of_timeline(
     conn: &mut AsyncPgConnection,
     prefix: &Prefix,
     size: SegmentSize,

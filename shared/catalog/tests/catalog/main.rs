@@ -11,6 +11,7 @@ mod world;
 
 mod adoption;
 mod backups_view;
+mod bases;
 mod claims;
 mod clock;
 mod clusters;

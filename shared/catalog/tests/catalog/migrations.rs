@@ -154,8 +154,15 @@ async fn a_change_that_waits_for_a_table_lets_others_at_it_meanwhile() {
     }
     let catalog = postgres::catalog(&postgres::database().await);
     catalog.migrate().await.unwrap();
-    // The newest migration alters this table.
-    catalog.revert_last().await.unwrap();
+    // Down to the newest migration that alters this table.
+    let mut reverted = 0;
+    loop {
+        let name = catalog.revert_last().await.unwrap().unwrap();
+        reverted += 1;
+        if name.starts_with("20261125000009") {
+            break;
+        }
+    }
     let mut long = catalog.get_unchecked().await.unwrap();
     long.batch_execute("BEGIN; SELECT 1 FROM wal_files")
         .await
@@ -190,6 +197,6 @@ async fn a_change_that_waits_for_a_table_lets_others_at_it_meanwhile() {
         "the long transaction is still there"
     );
     long.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(migrating.await.unwrap().unwrap().len(), 1);
+    assert_eq!(migrating.await.unwrap().unwrap().len(), reverted);
     assert!(catalog.pending().await.unwrap().is_empty());
 }

@@ -2,7 +2,8 @@
 //!
 //! Reads: `WALFERRY_CLUSTERS`, `WALFERRY_CLUSTERS_<NAME>_PREFIX`,
 //! `…_DIRECTORIES` (of `main` also `WAL_ARCHIVE_DIR`), `…_QUEUE`,
-//! `…_CONNECTION` (and `…_CONNECTION_FILE`).
+//! `…_CONNECTION` (and `…_CONNECTION_FILE`), `…_REPLICATION` (and
+//! `…_REPLICATION_FILE`); for base backups also libpq's own variables.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,7 +40,20 @@ static CONNECTION: Setting = Setting::new(
 )
 .secret_url();
 
-pub(crate) const SETTINGS: &[&Setting] = &[&NAMES, &PREFIX, &DIRECTORIES, &QUEUE, &CONNECTION];
+static REPLICATION: Setting = Setting::new(
+    "clusters.*.replication",
+    "the server that base backups are taken from as a postgres:// URL, its user with REPLICATION, a standby if you like; without it `clusters.*.connection`, without both and with one cluster libpq's own PGHOST, PGPORT, PGUSER, PGPASSFILE and so on",
+)
+.secret_url();
+
+pub(crate) const SETTINGS: &[&Setting] = &[
+    &NAMES,
+    &PREFIX,
+    &DIRECTORIES,
+    &QUEUE,
+    &CONNECTION,
+    &REPLICATION,
+];
 
 const OLD_DIRECTORY: &str = "WAL_ARCHIVE_DIR";
 
@@ -62,7 +76,15 @@ pub struct Cluster {
 /// [`Clusters`], so that `push` and the scheduler, which ask nobody, read no
 /// secret: archiving would stop with a password file that only monitoring needs.
 #[derive(Clone, Debug)]
-pub struct Connections(BTreeMap<String, SecretString>);
+pub struct Connections {
+    connections: BTreeMap<String, SecretString>,
+    replications: BTreeMap<String, SecretString>,
+    libpq: Libpq,
+}
+
+/// libpq's own variables as this process has them. `Debug` shows none: one is a password.
+#[derive(Clone, Default)]
+pub struct Libpq(BTreeMap<String, String>);
 
 /// Where `push` may store.
 #[derive(Clone, Debug)]
@@ -120,24 +142,71 @@ impl Section for Clusters {
 }
 
 impl Connections {
+    /// The server to ask for figures.
     pub fn get(&self, cluster: &str) -> Option<&SecretString> {
-        self.0.get(cluster)
+        self.connections.get(cluster)
+    }
+
+    /// The server to take base backups from.
+    pub fn replication(&self, cluster: &str) -> Option<&SecretString> {
+        let own = self.replications.get(cluster);
+        own.or_else(|| self.get(cluster))
+    }
+
+    /// Where base backups come from when no URL is configured.
+    pub fn libpq(&self) -> &Libpq {
+        &self.libpq
+    }
+}
+
+impl Libpq {
+    /// All of them, and `HOME`, below which libpq looks for `.pgpass`.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+
+    /// Whether they name a server. `PGUSER` alone names none: a database program has it set.
+    pub fn names_server(&self) -> bool {
+        ["PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE"]
+            .iter()
+            .any(|name| self.0.contains_key(*name))
+    }
+}
+
+impl std::fmt::Debug for Libpq {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Libpq({} variables)", self.0.len())
     }
 }
 
 impl Section for Connections {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let mut good = true;
-        let mut connections = BTreeMap::new();
-        for name in names(reader.config()) {
-            match reader.secret(CONNECTION.of(&name), super::catalog::postgres_url) {
-                Some(Some(url)) => drop(connections.insert(name, url)),
-                Some(None) => {}
-                None => good = false,
-            }
-        }
-        good.then_some(Self(connections))
+        let libpq = Libpq(reader.config().environment().of_libpq());
+        let connections = urls(reader, &CONNECTION);
+        let replications = urls(reader, &REPLICATION);
+        Some(Self {
+            connections: connections?,
+            replications: replications?,
+            libpq,
+        })
     }
+}
+
+/// The URL of each cluster that has one.
+fn urls(
+    reader: &mut Reader<'_>,
+    setting: &'static Setting,
+) -> Option<BTreeMap<String, SecretString>> {
+    let mut good = true;
+    let mut urls = BTreeMap::new();
+    for name in names(reader.config()) {
+        match reader.secret(setting.of(&name), super::catalog::postgres_url) {
+            Some(Some(url)) => drop(urls.insert(name, url)),
+            Some(None) => {}
+            None => good = false,
+        }
+    }
+    good.then_some(urls)
 }
 
 impl Section for PushDirectories {

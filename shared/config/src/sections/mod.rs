@@ -2,6 +2,7 @@
 //! defaults, and the resolved type.
 
 mod archive;
+mod backup;
 mod catalog;
 mod clusters;
 mod log;
@@ -17,8 +18,9 @@ mod worker;
 use std::collections::BTreeSet;
 
 pub use archive::Archive;
+pub use backup::{Backup, parse_rate};
 pub use catalog::CatalogSettings;
-pub use clusters::{ArchiveDirectory, Cluster, Clusters, Connections, PushDirectories};
+pub use clusters::{ArchiveDirectory, Cluster, Clusters, Connections, Libpq, PushDirectories};
 pub use log::{Log, LogFormat};
 pub use queue::QueueTuning;
 pub use redis::Redis;
@@ -42,7 +44,7 @@ pub(crate) type Everything = (
     QueueTuning,
     Scheduler,
     Worker,
-    Archive,
+    (Archive, Backup),
     Retention,
     Thresholds,
     Log,
@@ -59,6 +61,7 @@ pub(crate) fn all() -> Vec<&'static Setting> {
         scheduler::SETTINGS,
         worker::SETTINGS,
         archive::SETTINGS,
+        backup::SETTINGS,
         retention::SETTINGS,
         thresholds::SETTINGS,
         log::SETTINGS,

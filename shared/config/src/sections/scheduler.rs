@@ -29,7 +29,7 @@ static CRON_OF_JOB: Setting = Setting::new(
     "scheduler.cron.*",
     "when the periodic job of that name is enqueued: a cron expression in UTC, week days by name, `off` for never",
 )
-.default_by_name(&[("retention", "17 * * * *")]);
+.default_by_name(&[("base-backup", "30 2 * * *"), ("retention", "17 * * * *")]);
 static HEALTH_ADDRESS: Setting = Setting::new(
     "scheduler.health_address",
     "where /healthz, /readyz and /metrics listen",
@@ -60,14 +60,16 @@ pub struct Scheduler {
 /// so that `config check` and the scheduler cannot disagree about a name.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum PeriodicJob {
+    BaseBackup,
     Retention,
 }
 
 impl PeriodicJob {
-    const ALL: [Self; 1] = [Self::Retention];
+    const ALL: [Self; 2] = [Self::BaseBackup, Self::Retention];
 
     const fn name(self) -> &'static str {
         match self {
+            Self::BaseBackup => "base-backup",
             Self::Retention => "retention",
         }
     }

@@ -1,5 +1,7 @@
+use secrecy::ExposeSecret as _;
+
 use super::Given;
-use crate::{Clusters, Worker};
+use crate::{Clusters, Connections, Worker};
 
 fn refused(file: &str, why: &str) {
     let problems = Given::nothing()
@@ -139,4 +141,55 @@ queue = 'sales'
         problems.contains("choose among main/new, main/old, sales/main"),
         "{problems}"
     );
+}
+
+#[test]
+fn a_base_backup_comes_from_its_own_url_else_from_the_one_that_is_asked_for_figures() {
+    let file = "
+[clusters.main]
+connection = 'postgres://watch@primary/postgres'
+[clusters.sales]
+prefix = 'sales/'
+directories = '/c'
+connection = 'postgres://watch@sales/postgres'
+replication = 'postgres://copy@standby/postgres'
+[clusters.quiet]
+prefix = 'quiet/'
+directories = '/d'
+";
+    let connections = Given::nothing().file(file).get::<Connections>().unwrap();
+    let from = |cluster: &str| {
+        let url = connections.replication(cluster)?;
+        Some(url.expose_secret().to_owned())
+    };
+    assert_eq!(
+        from("main").as_deref(),
+        Some("postgres://watch@primary/postgres")
+    );
+    assert_eq!(
+        from("sales").as_deref(),
+        Some("postgres://copy@standby/postgres")
+    );
+    assert_eq!(from("quiet"), None);
+    let asked = connections.get("sales").unwrap().expose_secret();
+    assert_eq!(asked, "postgres://watch@sales/postgres");
+    assert!(!connections.libpq().names_server());
+}
+
+#[test]
+fn libpqs_variables_are_known_and_its_password_is_in_no_message() {
+    let given = Given::nothing()
+        .variable("PGHOST", "/var/run/postgresql")
+        .variable("PGPASSWORD", "planted")
+        .variable("HOME", "/root")
+        .variable("PATH", "/usr/bin");
+    let connections = given.get::<Connections>().unwrap();
+    let libpq = connections.libpq();
+    assert!(libpq.names_server());
+    let names: Vec<&str> = libpq.variables().keys().map(String::as_str).collect();
+    assert_eq!(names, ["HOME", "PGHOST", "PGPASSWORD"]);
+    assert!(!format!("{connections:?}").contains("planted"));
+    let user_alone = Given::nothing().variable("PGUSER", "postgres");
+    let connections = user_alone.get::<Connections>().unwrap();
+    assert!(!connections.libpq().names_server());
 }

@@ -148,7 +148,7 @@ fn the_scheduler_needs_neither_a_cloud_key_nor_the_catalog() {
     let scheduler = given.load().unwrap().scheduler().unwrap();
     assert_eq!(scheduler.scheduler.archive_interval.as_secs(), 300);
     let jobs: Vec<_> = scheduler.scheduler.cron.into_keys().collect();
-    assert_eq!(jobs, [PeriodicJob::Retention]);
+    assert_eq!(jobs, [PeriodicJob::BaseBackup, PeriodicJob::Retention]);
 }
 
 #[test]

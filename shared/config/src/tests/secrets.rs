@@ -19,8 +19,8 @@ fn secrets() -> Vec<Key> {
         .collect();
     assert_eq!(
         secrets.len(),
-        7,
-        "catalog, redis, connection, two keys of two clouds"
+        8,
+        "catalog, redis, connection, replication, two keys of two clouds"
     );
     secrets
 }
@@ -122,6 +122,8 @@ fn no_secret_is_shown_by_debug_or_the_effective_listing_whatever_gave_it() {
         );
         let connection = worker.connections.get("main").unwrap();
         assert!(connection.expose_secret().contains(PLANTED), "{way}");
+        let replication = worker.connections.replication("main").unwrap();
+        assert!(replication.expose_secret().contains(PLANTED), "{way}");
 
         let everything = format!(
             "{config:?} {config:#?} {worker:?} {worker:#?} {:?} {:?}",

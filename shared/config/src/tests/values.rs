@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::Given;
 use crate::problem::Refusal;
 use crate::value::{address, boolean, bytes, duration, mode, redacted_url, share, span_text};
-use crate::{Archive, Log, Scheduler, Share, Spool, SpoolLimit, Worker};
+use crate::{Archive, Backup, Log, Scheduler, Share, Spool, SpoolLimit, Worker, parse_rate};
 
 fn check<T: Debug + PartialEq>(
     parse: impl Fn(&str) -> Result<T, Refusal>,
@@ -157,7 +157,7 @@ fn a_url_is_shown_without_user_password_and_query() {
 }
 
 fn cron(expression: &str) -> Result<Vec<String>, String> {
-    let file = format!("[scheduler.cron]\nretention = '{expression}'");
+    let file = format!("[scheduler.cron]\nbase-backup = 'off'\nretention = '{expression}'");
     match Given::nothing().file(&file).get::<Scheduler>() {
         Ok(scheduler) => Ok(scheduler
             .cron
@@ -199,7 +199,7 @@ fn a_job_that_is_not_periodic_is_refused_by_every_program_and_not_by_the_schedul
     let config = given.load().unwrap();
     for problems in [config.check().unwrap_err(), config.scheduler().unwrap_err()] {
         let problems = given.stable(&problems.to_string());
-        let told = "`scheduler.cron.backfill` (<DIRECTORY>/walferry.toml:2): no periodic job has this name\n  HINT: the periodic jobs are: retention";
+        let told = "`scheduler.cron.backfill` (<DIRECTORY>/walferry.toml:2): no periodic job has this name\n  HINT: the periodic jobs are: base-backup, retention";
         assert!(problems.contains(told), "{problems}");
     }
 }
@@ -287,4 +287,19 @@ fn a_log_level_that_does_not_exist_is_refused() {
             .get::<Log>();
         assert_eq!(log.is_ok(), good, "{level}");
     }
+}
+
+#[test]
+fn the_rate_of_a_base_backup_has_postgresqls_bounds_and_unit() {
+    let rate = |text: &str| {
+        let given = Given::nothing().set(&format!("backup.max_rate={text}"));
+        given.get::<Backup>().map(|backup| backup.max_rate)
+    };
+    assert_eq!(rate("none").unwrap(), None);
+    assert_eq!(rate("64MiB").unwrap().unwrap().get(), 64 << 10);
+    assert_eq!(rate("32KiB").unwrap().unwrap().get(), 32);
+    for wrong in ["31KiB", "2GiB", "100", "fast"] {
+        assert!(rate(wrong).is_err(), "{wrong}");
+    }
+    assert!(parse_rate("1KiB").unwrap_err().contains("at least 32768B"));
 }

@@ -32,6 +32,10 @@ fn every_metric_has_a_unit_and_labels_of_bounded_sets() {
     metrics.queue("backups", depth);
     metrics.enqueued("retention", EnqueueOutcome::Added);
     metrics.retention_deleted("r2", 5);
+    metrics.base_backup("main", 1_000, 30, SECOND);
+    metrics.base_backup_age("main", "r2", Some(SECOND));
+    metrics.base_backup_age("main", "b2", None);
+    metrics.base_backup_failures("main", 2);
     metrics.readiness(&Report {
         status: "failing",
         failing: [("catalog".into(), "away".into())].into(),

@@ -2,6 +2,7 @@
 //! start it again, and wait until nothing is missing.
 
 mod archive;
+mod backup;
 mod heal;
 mod intake;
 mod queue;
@@ -60,6 +61,7 @@ pub(crate) fn scenario(point: &str) -> Option<Scenario> {
     let part = point.split('.').next()?;
     [
         archive::SCENARIOS,
+        backup::SCENARIOS,
         heal::SCENARIOS,
         intake::SCENARIOS,
         queue::SCENARIOS,

@@ -20,7 +20,7 @@ pub struct Scratch {
     /// A piece of the uncompressed file.
     pub plain: Vec<u8>,
     /// What packing needs.
-    pub(crate) bench: Bench,
+    pub bench: Bench,
 }
 
 /// A pool of packing threads. Cheap to clone; the threads end when the last clone is dropped.

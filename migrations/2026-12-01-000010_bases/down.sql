@@ -1,0 +1,3 @@
+DROP TABLE base_runs;
+DROP TABLE base_copies;
+DROP TABLE bases;

@@ -1,0 +1,7 @@
+//! Getting in: socket, TLS, authentication.
+
+mod login;
+mod open;
+mod tls;
+
+pub(crate) use open::open;
