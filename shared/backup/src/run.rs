@@ -171,6 +171,11 @@ impl Backup {
             cancel: stop,
         };
         let completed = or_cancelled(stop, complete.run()).await??;
+        let now = BaseLabel::at(Utc::now() + facts.clock_ahead);
+        if completed.cleaned.iter().any(|(_, one)| one.label == now) {
+            // Labels are seconds, and an object of the run that died may still be on its way.
+            or_cancelled(stop, tokio::time::sleep(LABEL)).await?;
+        }
         kill_point!("backup.take.before");
         let taken = match self.stream(&facts, &repositories, progress, stop).await {
             // A killed run's, or a quick one's: labels are seconds.
