@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed or not as it should be, 2 wrong usage; `check --nagios` has
 //! Nagios's own. Never above 125 from `push`: more would end PostgreSQL's archiver process.
+//! `fetch` has codes of its own, 0, 1 and 200, whatever happens.
 
 mod checks;
 mod commands;
@@ -16,7 +17,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::StyledStr};
 
-use crate::context::Context;
+use crate::{commands::fetch::guard::Meant, context::Context};
 
 /// Archives PostgreSQL's WAL to two clouds through a job queue.
 #[derive(Parser)]
@@ -24,7 +25,7 @@ use crate::context::Context;
     name = "walferry",
     version,
     max_term_width = 100,
-    after_help = "Examples:\n  archive_command = 'walferry push %p'\n  walferry status --watch\n  walferry check\n  walferry enqueue backfill --dir /var/lib/postgresql/old_wal --dry-run"
+    after_help = "Examples:\n  archive_command = 'walferry push %p'\n  restore_command = 'walferry fetch %f %p'\n  walferry status --watch\n  walferry check\n  walferry enqueue backfill --dir /var/lib/postgresql/old_wal --dry-run"
 )]
 struct Cli {
     /// TOML configuration file [default: /etc/walferry/walferry.toml when it is there]
@@ -44,6 +45,11 @@ struct Cli {
 enum Command {
     /// Hand one file over to the archive directory: PostgreSQL's archive_command
     Push(commands::push::PushArgs),
+    /// Get one file of WAL back from whichever repository answers: PostgreSQL's restore_command
+    Fetch(commands::fetch::FetchArgs),
+    /// The process that `fetch` starts to have the next segments at hand
+    #[command(name = "fetch-ahead", hide = true)]
+    FetchAhead(commands::fetch::AheadArgs),
     /// Put a job on the queue
     Enqueue(commands::enqueue::Args),
     /// Look into the queue and act on its jobs
@@ -112,11 +118,30 @@ fn with_examples(mut command: clap::Command, groups: Option<&StyledStr>) -> clap
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let meant = commands::fetch::guard::meant(std::env::args_os(), |name| {
+        Cli::command().find_subcommand(name).is_some()
+    });
+    if meant == Meant::Ahead {
+        // Before anything is opened: whatever is open now is somebody else's.
+        walferry_fetch::ahead::detach();
+    }
+    meant.guard();
+    let parsed = command().try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return meant.usage(&error),
+    };
     // PostgreSQL waits for `push`: no runtime, no pool, nothing but the directory.
     let command = match cli.command {
         Command::Push(args) => {
             return commands::push::run(args, cli.config, &cli.set, cli.json);
+        }
+        // As for `push`; and each of its exit codes means something to PostgreSQL.
+        Command::Fetch(args) => {
+            return commands::fetch::run(args, cli.config, &cli.set, cli.json);
+        }
+        Command::FetchAhead(args) => {
+            return commands::fetch::run_ahead(&args, cli.config, &cli.set);
         }
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -147,7 +172,10 @@ async fn run(
 ) -> anyhow::Result<ExitCode> {
     let ctx = Context::load(config, set, json)?;
     match command {
-        Command::Push(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        Command::Push(_)
+        | Command::Fetch(_)
+        | Command::FetchAhead(_)
+        | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         Command::Enqueue(args) => commands::enqueue::run(&ctx, args).await,
         Command::Queue(args) => commands::queue::run(&ctx, args).await,
         Command::Workers(args) => commands::workers::run(&ctx, args).await,

@@ -1,7 +1,7 @@
 //! Real PostgreSQL servers, each with a folder and a port of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -175,6 +175,14 @@ impl Postgres {
     #[track_caller]
     pub fn stop(&mut self) {
         self.end(Signal::INT);
+    }
+
+    /// Waits until it ends by itself, as a recovery that stops does.
+    #[track_caller]
+    pub fn await_end(&mut self) -> ExitStatus {
+        let status = self.process().wait_within(Duration::from_secs(60));
+        self.server = None;
+        status
     }
 
     /// Starts it again with a clock that [`Postgres::step_clock`] can set.

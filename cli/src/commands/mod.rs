@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod enqueue;
+pub(crate) mod fetch;
 pub(crate) mod gaps;
 pub(crate) mod import;
 pub(crate) mod ls;

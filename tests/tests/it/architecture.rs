@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use walferry_tests::environment::repository;
 
 /// What each crate may depend on among ours. A new crate needs a row.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("shared/proof", &[]),
     ("shared/wal", &[]),
     ("shared/jobs", &[]),
@@ -62,6 +62,10 @@ const ARROWS: [(&str, &[&str]); 21] = [
         ],
     ),
     (
+        "shared/fetch",
+        &["wal", "proof", "layout", "store", "pack", "killpoint"],
+    ),
+    (
         "shared/retain",
         &[
             "wal",
@@ -84,6 +88,7 @@ const EVERYTHING: &[&str] = &[
     "base",
     "catalog",
     "config",
+    "fetch",
     "jobs",
     "layout",
     "observe",

@@ -16,6 +16,7 @@ mod commands;
 mod configuration;
 mod conflicts;
 mod directories;
+mod fetch;
 mod harness_clouds;
 mod harness_postgres;
 mod harness_proxy;

@@ -5,6 +5,7 @@ mod archive;
 mod backup;
 mod catalog;
 mod clusters;
+mod fetch;
 mod log;
 mod queue;
 mod redis;
@@ -21,6 +22,7 @@ pub use archive::Archive;
 pub use backup::{Backup, parse_rate};
 pub use catalog::CatalogSettings;
 pub use clusters::{ArchiveDirectory, Cluster, Clusters, Connections, Libpq, PushDirectories};
+pub use fetch::Fetch;
 pub use log::{Log, LogFormat};
 pub use queue::QueueTuning;
 pub use redis::Redis;
@@ -45,7 +47,7 @@ pub(crate) type Everything = (
     Scheduler,
     Worker,
     (Archive, Backup),
-    Retention,
+    (Retention, Fetch),
     Thresholds,
     Log,
 );
@@ -63,6 +65,7 @@ pub(crate) fn all() -> Vec<&'static Setting> {
         archive::SETTINGS,
         backup::SETTINGS,
         retention::SETTINGS,
+        fetch::SETTINGS,
         thresholds::SETTINGS,
         log::SETTINGS,
     ]

@@ -215,7 +215,7 @@ fn archive_one(stage: &mut Stage) {
 }
 
 /// A base makes the server hand over a label, and at its end the segment that it is in.
-fn remember_handed_over(stage: &mut Stage) {
+pub(super) fn remember_handed_over(stage: &mut Stage) {
     let server = stage.server.as_ref().expect("a server");
     let waiting = server.pg_wal().join("archive_status");
     eventually("the server has handed everything over", || {

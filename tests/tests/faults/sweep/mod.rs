@@ -3,6 +3,7 @@
 
 mod archive;
 mod backup;
+mod fetch;
 mod heal;
 mod intake;
 mod queue;
@@ -62,6 +63,7 @@ pub(crate) fn scenario(point: &str) -> Option<Scenario> {
     [
         archive::SCENARIOS,
         backup::SCENARIOS,
+        fetch::SCENARIOS,
         heal::SCENARIOS,
         intake::SCENARIOS,
         queue::SCENARIOS,
