@@ -13,7 +13,7 @@ use crate::request::{Archive, Request};
 
 /// Every repository that was to be asked has shown that the file is not there.
 ///
-/// Made by [`everywhere`] only, out of one [`AbsentHere`] of each.
+/// Made by `everywhere` only, out of one `AbsentHere` of each.
 #[derive(Debug)]
 pub struct AbsentEverywhere(());
 

@@ -2,10 +2,10 @@
 //!
 //! What it hands over was checked, and "there is no such file" is said only with a proof:
 //! PostgreSQL takes that for the end of WAL, and promotes. Needs the repositories and nothing
-//! else; no catalog, no Redis. In reading order: what is asked ([`request`]), who asks
-//! ([`role`]), whose data directory that is ([`working_directory`]), the search ([`search`]) with
-//! its two ends, a download ([`download`]) that is placed ([`place`]) or a proof of absence
-//! ([`absence`]), and what comes of it ([`verdict`]). [`ahead`] fetches the next segments.
+//! else; no catalog, no Redis. In reading order: what is asked (`request`), who asks
+//! (`role`), whose data directory that is (`working_directory`), the search (`search`) with
+//! its two ends, a download (`download`) that is placed (`place`) or a proof of absence
+//! (`absence`), and what comes of it (`verdict`). `ahead` fetches the next segments.
 
 mod absence;
 pub mod ahead;
