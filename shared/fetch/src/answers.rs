@@ -14,6 +14,8 @@ use walferry_wal::WalFile;
 use crate::absence::NoSuchKey;
 use crate::request::Archive;
 
+const ONE_AFTER_THE_OTHER: usize = 1;
+
 /// How long the first repository may take to answer before the next one is asked too. What
 /// answers later is then not waited for, so a cloud that swallows packets costs this and not
 /// its whole connect timeout for each segment.
@@ -43,7 +45,7 @@ impl<'a> Answers<'a> {
         // that is there costs a few hundred bytes.
         let at_once = match file {
             WalFile::History(_) | WalFile::Label { .. } => archive.repositories.len(),
-            WalFile::Segment(_) | WalFile::Partial(_) => 1,
+            WalFile::Segment(_) | WalFile::Partial(_) => ONE_AFTER_THE_OTHER,
         };
         for _ in 0..at_once {
             answers.ask();

@@ -80,13 +80,13 @@ fn folders(cloud: &Cloud) -> Vec<String> {
 }
 
 #[track_caller]
-fn shell(folder: &Path, script: &str) {
+pub(crate) fn shell(folder: &Path, script: &str) {
     let mut command = Command::new("sh");
     process::run(command.current_dir(folder).args(["-e", "-c", script])).ok();
 }
 
 /// Unpacks a base from a bucket with nothing but `cat`, `gunzip` and `tar`.
-fn unpacked(world: &World, cloud: &Cloud, label: &str) -> PathBuf {
+pub(crate) fn unpacked(world: &World, cloud: &Cloud, label: &str) -> PathBuf {
     let folder = world.folder().join(format!("unpacked-{}", cloud.name()));
     for key in cloud.bucket().keys(&format!("base/{label}/")) {
         let path = folder.join(key.strip_prefix(&format!("base/{label}/")).unwrap_or(&key));

@@ -214,3 +214,59 @@ fn a_standby_lives_through_an_outage_and_is_promoted_when_told() {
     server.execute("INSERT INTO t VALUES (0)");
     assert_eq!(timeline(&server), "00000002");
 }
+
+/// `docs/recovery.md`, by hand: a base from the cloud that is left, and WAL up to the second.
+#[test]
+fn a_base_backup_and_fetch_bring_a_database_back_to_the_second_from_one_cloud() {
+    let mut world = builder().build();
+    let settings = world.protected("protected", Intake::Push);
+    let mut server = world.postgres_with(settings);
+    server.execute("CREATE TABLE t (n bigint)");
+    server.execute("INSERT INTO t SELECT generate_series(1, 1000)");
+    world.set("clusters.main.replication", &server.url("postgres"));
+    let taken = world.cli(&["--json", "backup"]);
+    assert_eq!(taken.code, 0, "{taken:?}");
+    let label = taken.json()["label"].as_str().expect("a label").to_owned();
+    server.execute("INSERT INTO t SELECT generate_series(1001, 5000)");
+    let rows = server.value(COUNT);
+    let moment = server.value("SELECT clock_timestamp()");
+    // What comes later is not to come back.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    server.execute("DROP TABLE t");
+    let last = server.switch();
+    eventually("the server has handed everything over", || {
+        let archived = server.archiver("last_archived_wal");
+        wait::is(archived == last, archived)
+    });
+    server.stop();
+    world.worker();
+    eventually("the last segment is VERIFIED", || {
+        let backups = world.backups();
+        let status = backups.get(&last).map(|backup| backup.status.clone());
+        wait::is(status.as_deref() == Some("VERIFIED"), status)
+    });
+
+    // The machine, the catalog, Redis and a cloud are lost.
+    alone(&mut world);
+    world.cloud("r2").proxy().fault(Fault::Blackhole);
+    let data = crate::backups::unpacked(&world, world.cloud("b2"), &label);
+    let signal = data.join("recovery.signal");
+    std::fs::write(&signal, "").expect("write recovery.signal");
+    crate::backups::shell(
+        data.parent().expect("its folder"),
+        "chmod 700 data && chown -R --reference=../protected/data . ",
+    );
+    let command = restore_command(&world, &format!("--repository b2 --last {last}"));
+    let options = [
+        ("restore_command", command.as_str()),
+        ("recovery_target_time", moment.as_str()),
+        ("recovery_target_action", "promote"),
+        ("archive_mode", "off"),
+        ("fsync", "off"),
+    ];
+    let runtime = world.runtime().handle();
+    let restored = Postgres::adopt("unpacked-b2", world.folder(), runtime, &options);
+    await_promoted(&restored);
+    assert_eq!(restored.value(COUNT), rows);
+    assert_eq!(timeline(&restored), "00000002");
+}
